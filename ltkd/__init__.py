@@ -1,0 +1,39 @@
+"""ltkd: distil balanced knowledge from a biased teacher."""
+
+from . import datasets, losses, methods, models
+from .config import RunConfig
+from .decomposition import Decomposition, decompose, group_mass
+from .errors import ConfigError, DataError, Interrupted, LtkdError, RunError
+from .groups import ClassGroups
+from .losses import rebalance
+from .methods import METHODS, Method, Option, Step
+from .models import FeatureOutput
+from .runs import Run
+from .training import fit
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "METHODS",
+    "ClassGroups",
+    "ConfigError",
+    "DataError",
+    "Decomposition",
+    "FeatureOutput",
+    "Interrupted",
+    "LtkdError",
+    "Method",
+    "Option",
+    "Run",
+    "RunConfig",
+    "RunError",
+    "Step",
+    "datasets",
+    "decompose",
+    "fit",
+    "group_mass",
+    "losses",
+    "methods",
+    "models",
+    "rebalance",
+]

@@ -1,0 +1,268 @@
+"""The command line: python -m ltkd train | sweep | table | check-data."""
+
+import argparse
+import sys
+from dataclasses import fields
+from textwrap import dedent
+from typing import get_args
+
+from . import __version__, datasets, methods, models, runs
+from .config import RunConfig
+from .errors import Interrupted, LtkdError
+from .evaluation import thirds
+from .groups import ClassGroups
+from .recipes import RECIPES
+from .sweep import describe, expand, read_grid, sweep
+from .training import fit, load_dataset
+
+DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "seed")
+
+
+def main(arguments=None):
+    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 bad input, 130 Ctrl-C."""
+    parser = build_parser()
+    given = parser.parse_args(arguments)
+    try:
+        return given.command(given) or 0
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("stopped; nothing was being trained", file=sys.stderr)
+        return 130
+    except LtkdError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
+# --- commands ----------------------------------------------------------------------------------------------------
+
+
+def train(given):
+    """Train one student (and its teacher, if it is not there yet) and print what came out."""
+    config = RunConfig.make(**_settings(given))
+    run = fit(config, **_where(given))
+    print(f"{config.name}: {describe(run)}")
+    print(f"stored in {run.folder}")
+
+
+def run_sweep(given):
+    """Train every combination of the values given."""
+    grid = read_grid(given.grid) if given.grid else {}
+    configs = expand(grid | _settings(given))
+    if given.dry_run:
+        for config in configs:
+            print(config.name)
+        print(f"{len(configs)} runs, and the teachers they need")
+        return 0
+    finished, failed = sweep(configs, **_where(given))
+    print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
+    return 1 if failed else 0
+
+
+def show_table(given):
+    """Print accuracies of all finished runs."""
+    frame = runs.table(given.runs)
+    if frame.empty:
+        print(f"no finished run in {runs.runs_folder(given.runs)}; train one with: python -m ltkd train")
+        return
+    accuracies = ("all", "head", "medium", "tail")
+    if given.by_run:
+        frame = frame[["run", *accuracies]]
+        print(frame.to_csv(index=False) if given.csv else frame.to_string(index=False, float_format="%.2f"))
+        return
+    summary = runs.summarise(frame)
+    if given.csv:
+        print(summary.to_csv(index=False), end="")
+        return
+    for name in accuracies:
+        summary[name] = [_with_interval(m, ci) for m, ci in zip(summary[name], summary[f"{name}_ci"], strict=True)]
+    print(
+        summary[["dataset", "imbalance_factor", "teacher", "student", "method", "seeds", *accuracies]].to_string(
+            index=False, na_rep="-"
+        )
+    )
+    print(
+        "accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds of the classes"
+    )
+
+
+def check_data(given):
+    """Load a data set and say what is in it."""
+    data = load_dataset(RunConfig.make(**_settings(given)), given.data)
+    counts = data.class_counts
+    print(f"{data.name}: found as {data.source}")
+    print(
+        f"{len(data.train)} training and {len(data.test)} test images, {tuple(data.train.images.shape[1:])}, "
+        f"{data.num_classes} classes"
+    )
+    print(f"training images a class: {int(counts.max())} to {int(counts.min())}")
+    for title, groups in (("by rank", thirds(counts)), ("by shots", ClassGroups.by_shots(counts))):
+        sizes = zip(groups.names, groups.sizes, strict=True)
+        print(f"{title}: " + ", ".join(f"{name} {size}" for name, size in sizes) + " classes")
+
+
+# --- options -----------------------------------------------------------------------------------------------------
+
+
+def build_parser():
+    """The parser of all commands; its options are the fields of RunConfig and the methods' own options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ltkd",
+        description="Distil balanced knowledge from a biased teacher, on long-tailed data.",
+    )
+    parser.add_argument("--version", action="version", version=f"ltkd {__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="train | sweep | table | check-data")
+    _add_train(commands)
+    _add_sweep(commands)
+    _add_table(commands)
+    _add_check_data(commands)
+    return parser
+
+
+def _command(commands, name, function, epilog):
+    summary = function.__doc__.split("\n")[0]
+    parser = commands.add_parser(
+        name,
+        help=summary,
+        description=summary,
+        epilog=dedent(epilog),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=function)
+    return parser
+
+
+def _add_train(commands):
+    parser = _command(
+        commands,
+        "train",
+        train,
+        _names()
+        + """
+        examples:
+          python -m ltkd train --method ltkd --seed 1
+          python -m ltkd train --dataset cifar100 --imbalance-factor 100 --teacher resnet32x4 --student resnet8x4
+          python -m ltkd train --dataset path/to/folder --method bkd --image-size 32
+        A finished run is not trained again; one that was stopped goes on where it stopped.""",
+    )
+    _add_settings(parser, repeated=False)
+    _add_places(parser)
+
+
+def _add_sweep(commands):
+    parser = _command(
+        commands,
+        "sweep",
+        run_sweep,
+        _names()
+        + """
+        examples:
+          python -m ltkd sweep --method ce kd bkd ltkd --seed 0 1 2
+          python -m ltkd sweep data/grids/digits.toml
+        Every option takes several values; a grid file holds the same, as name = [values].""",
+    )
+    parser.add_argument("grid", nargs="?", help="a TOML file of settings and lists of settings")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs and stop")
+    _add_settings(parser, repeated=True)
+    _add_places(parser)
+
+
+def _add_table(commands):
+    parser = _command(commands, "table", show_table, "")
+    parser.add_argument("--by-run", action="store_true", help="one row a run instead of means over seeds")
+    parser.add_argument("--csv", action="store_true", help="as comma-separated values")
+    parser.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+
+
+def _add_check_data(commands):
+    parser = _command(commands, "check-data", check_data, "")
+    _add_settings(parser, repeated=False, only=DATA_SETTINGS)
+    parser.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
+
+
+def _names():
+    lines = ["methods:", *(f"  {name:6} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
+    lines += ["", "recipes:", *(f"  {name:18} {recipe.summary}" for name, recipe in RECIPES.items())]
+    lines += ["", f"networks: {', '.join(models.MODELS)}", f"data sets: {', '.join(datasets.SOURCES)}, or a folder", ""]
+    return "\n".join(lines)
+
+
+def _add_places(parser):
+    group = parser.add_argument_group("where")
+    group.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    group.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
+    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    group.add_argument("--quiet", action="store_true", help="no progress bars")
+
+
+def _where(given):
+    return {"runs": given.runs, "data_root": given.data, "device": given.device, "progress": not given.quiet}
+
+
+def _add_settings(parser, *, repeated, only=None):
+    """One option a field of RunConfig, and one an option of any method. Unset ones stay out of the namespace."""
+    common = {"nargs": "+"} if repeated else {}
+    group = parser.add_argument_group("what is trained", "unset ones come from the recipe")
+    for field in fields(RunConfig):
+        if field.name == "options" or (only and field.name not in only):
+            continue
+        kind = next((t for t in get_args(field.type) if t is not type(None)), field.type)
+        convert = PARSERS.get(field.name, {bool: _flag}.get(kind, kind))
+        _add_option(group, field.name, convert, field.metadata["help"], common)
+    if not only:
+        group = parser.add_argument_group("options of the methods")
+        for name, owners in methods.option_names().items():
+            option = next(iter(owners.values()))
+            defaults = ", ".join(f"{method} {o.default:g}" for method, o in owners.items())
+            _add_option(group, name, type(option.default), f"{option.help} ({defaults})", common)
+
+
+def _add_option(group, name, convert, help, common):
+    flag, metavar = f"--{name.replace('_', '-')}", name.split("_")[-1].upper()
+    group.add_argument(
+        flag,
+        dest=name,
+        type=convert,
+        metavar=metavar,
+        default=argparse.SUPPRESS,
+        help=help.replace("%", "%%"),
+        **common,
+    )
+
+
+def _settings(given):
+    """What the caller set of the run itself."""
+    known = {field.name for field in fields(RunConfig)} | set(methods.option_names())
+    return {name: value for name, value in vars(given).items() if name in known}
+
+
+def _profile(text):
+    """A profile's name, or counts separated by commas."""
+    return tuple(int(n) for n in text.split(",")) if text.replace(",", "").isdigit() else text
+
+
+def _milestones(text):
+    """Fractions separated by commas."""
+    return tuple(float(m) for m in text.split(","))
+
+
+def _flag(text):
+    """true or false."""
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be true or false")
+    return text.lower() == "true"
+
+
+def _with_interval(mean, half_width):
+    if mean != mean:
+        return "-"
+    return f"{mean:.2f}" if half_width != half_width else f"{mean:.2f} ± {half_width:.2f}"
+
+
+PARSERS = {"profile": _profile, "milestones": _milestones}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

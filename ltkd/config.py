@@ -1,0 +1,200 @@
+"""RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
+
+import hashlib
+import json
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import get_args
+
+from . import datasets, methods, models
+from .errors import ConfigError, unknown
+from .normalization import NORMALIZATIONS
+from .recipes import RECIPES, recipe_for
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", dict: "a dict of options"}
+CUSTOM = "custom:"  # begins the name of a data set or network that the caller handed over as an object
+
+
+def _setting(default, help, **limits):
+    """A field of RunConfig; `low` and `high` are allowed values, `above` is not."""
+    return field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that determines a run. `RunConfig.make` fills in a recipe; this constructor fills in plain defaults.
+
+    Every field is checked on construction: ConfigError says which is wrong, what is allowed and what to do.
+    """
+
+    recipe: str = _setting("digits", "named set of defaults", names=RECIPES)
+    dataset: str = _setting("digits", "data set, or a folder with train/<class>/* and test/<class>/*")
+    imbalance_factor: float = _setting(20.0, "images of the largest class over images of the smallest", low=1)
+    profile: str | tuple = _setting("exp", "how counts fall from class to class, or one count a class: 90,40,12")
+    subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
+    image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
+    n_groups: int = _setting(3, "groups that LTKD splits the classes into", low=1)
+    teacher: str | None = _setting("resnet14", "network that teaches")
+    student: str = _setting("resnet8x0.5", "network that is trained")
+    method: str = _setting("ltkd", "what the student minimises", names=methods.METHODS)
+    options: dict = field(default_factory=dict, metadata={"help": "the method's own options"})
+    epochs: int = _setting(24, "passes over the training set", low=1)
+    teacher_epochs: int | None = _setting(None, "epochs of the teacher (default: --epochs)", low=1)
+    batch_size: int = _setting(64, "images a step", low=1)
+    lr: float = _setting(0.05, "learning rate of SGD", above=0)
+    lr_warmup: int = _setting(0, "epochs over which the learning rate grows linearly", low=0)
+    milestones: tuple = _setting((0.75, 0.9), "fractions of the epochs after which the learning rate falls")
+    lr_decay: float = _setting(0.1, "factor by which it falls", above=0, high=1)
+    momentum: float = _setting(0.9, "momentum of SGD", low=0, high=1)
+    nesterov: bool = _setting(False, "Nesterov's momentum")
+    weight_decay: float = _setting(5e-4, "weight decay", low=0)
+    augmentation: str = _setting("crop1", "how training images are varied", names=datasets.AUGMENTATIONS)
+    normalization: str = _setting(
+        "data", "mean and deviation of which data set; 'data': of the training images", names=NORMALIZATIONS
+    )
+    test_every: int = _setting(5, "test after every so many epochs, and after each one from the first milestone", low=1)
+    seed: int = _setting(0, "draws initial weights, order and augmentation", low=0)
+
+    def __post_init__(self):
+        if self.method not in methods.METHODS:
+            raise unknown("method", self.method, methods.METHODS)
+        for f in fields(self):
+            object.__setattr__(self, f.name, _check(f, getattr(self, f.name)))
+        method = methods.METHODS[self.method]
+        object.__setattr__(self, "options", method.complete(self.options))
+        if method.needs == "nothing":  # then no teacher has a say, and the run is the same whoever it would be
+            object.__setattr__(self, "teacher", None)
+            object.__setattr__(self, "teacher_epochs", None)
+        elif self.teacher is None:
+            raise ConfigError(f"method {self.method!r} needs a teacher: name a network, such as 'resnet20'")
+        for role, name in (("teacher", self.teacher), ("student", self.student)):
+            if name is not None and not name.startswith(CUSTOM) and name not in models.MODELS:
+                raise unknown(f"model for the {role}", name, models.MODELS)
+        if not self.dataset.startswith(CUSTOM):
+            datasets.check_name(self.dataset)
+
+    @classmethod
+    def make(cls, recipe=None, **overrides):
+        """A config from a recipe (default: the data set's own) and what the caller wants otherwise.
+
+        overrides: any field, and any option of the method by its own name: make(method="ltkd", alpha=2.0).
+        """
+        recipe = recipe or recipe_for(overrides.get("dataset", "digits"))
+        if recipe not in RECIPES:
+            raise unknown("recipe", recipe, RECIPES)
+        known = {f.name for f in fields(cls)}
+        option_names = methods.option_names()
+        for name in overrides:
+            if name not in known and name not in option_names:
+                raise unknown("parameter", name, [*known, *option_names])
+        settings = RECIPES[recipe].defaults | {k: v for k, v in overrides.items() if k in known}
+        method = settings.setdefault("method", "ltkd")
+        own = overrides.get("options", {}) | {k: v for k, v in overrides.items() if k not in known}
+        settings["options"] = RECIPES[recipe].methods.get(method, {}) | own
+        return cls(recipe=recipe, **settings)
+
+    @classmethod
+    def from_dict(cls, record):
+        """The config that `to_dict` wrote."""
+        known = {f.name for f in fields(cls)}
+        for name in record:
+            if name not in known:
+                raise unknown("field of a stored config", name, known)
+        return cls(**record)
+
+    def to_dict(self):
+        """The fields as plain values that JSON can hold."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def id(self):
+        """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name."""
+        record = self.to_dict() | {"subset_seed": self.data_seed}
+        del record["recipe"]
+        if self.teacher is not None:
+            record["teacher_epochs"] = self.teacher_epochs or self.epochs
+        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:10]
+
+    @property
+    def name(self):
+        """A readable name that ends in the id; the name of the run's folder."""
+        profile = self.profile if isinstance(self.profile, str) else "counts"
+        data = f"{_plain(self.dataset)}-{profile}{self.imbalance_factor:g}"
+        return f"{data}-{_plain(self.student)}-{self.method}-s{self.seed}-{self.id}"
+
+    @property
+    def data_seed(self):
+        """The seed that draws the long-tailed subset."""
+        return self.seed if self.subset_seed is None else self.subset_seed
+
+    def overrides(self):
+        """What differs from the recipe: {field or option: value}."""
+        expected = RunConfig.make(self.recipe, dataset=self.dataset, method=self.method, seed=self.seed).to_dict()
+        changed = {k: v for k, v in self.to_dict().items() if v != expected[k] and k != "options"}
+        return changed | {k: v for k, v in self.options.items() if v != expected["options"][k]}
+
+    def assumptions(self):
+        """What no paper states among this run's values: {field or method.option: reason}."""
+        changed = self.overrides()
+        return {
+            key: why
+            for key, why in RECIPES[self.recipe].assumptions.items()
+            if key.split(".")[-1] not in changed and ("." not in key or key.startswith(f"{self.method}."))
+        }
+
+    def for_teacher(self):
+        """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone."""
+        epochs = self.teacher_epochs or self.epochs
+        return replace(self, student=self.teacher, teacher=None, method="ce", options={}, epochs=epochs)
+
+
+def _plain(name):
+    """A name that can be part of a folder's name."""
+    name = name.removeprefix(CUSTOM).rstrip("/").split("/")[-1]
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in name)
+
+
+def _check(setting, value):
+    """`value` as the type of the field; raise ConfigError where it is not of the type or out of range."""
+    name, limits = setting.name, setting.metadata
+    if value is None and type(None) in get_args(setting.type):
+        return None
+    if (names := limits.get("names")) is not None and value not in names:
+        raise unknown(name, value, names)
+    if name == "profile":
+        return _check_profile(value)
+    if name == "milestones":
+        return _check_milestones(value)
+    kind = next((t for t in get_args(setting.type) if t is not type(None)), setting.type)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{name} = {value!r}: must be {KINDS[kind]}")
+    if kind in (int, float):
+        _check_range(name, value, limits)
+    return value
+
+
+def _check_range(name, value, limits):
+    low, above, high = limits.get("low"), limits.get("above"), limits.get("high", math.inf)
+    too_low = (low is not None and not value >= low) or (above is not None and not value > above)
+    if too_low or not math.isfinite(value) or value > high:
+        bound = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else "finite"
+        upper = f" and at most {high:g}" if math.isfinite(high) else " and finite"
+        raise ConfigError(f"{name} = {value}: must be {bound}{upper}")
+
+
+def _check_profile(value):
+    if isinstance(value, str):
+        if value not in datasets.profile_names():
+            raise unknown("profile", value, [*datasets.profile_names(), "one count a class"])
+        return value
+    if not isinstance(value, list | tuple) or not all(isinstance(n, int) and n >= 1 for n in value):
+        raise ConfigError(f"profile = {value!r}: must be a name or one whole number of at least 1 for each class")
+    return tuple(value)
+
+
+def _check_milestones(value):
+    if not isinstance(value, list | tuple) or not all(isinstance(m, int | float) and 0 < m < 1 for m in value):
+        raise ConfigError(f"milestones = {value!r}: must be fractions of the epochs, between 0 and 1")
+    return tuple(sorted(float(m) for m in value))

@@ -1,0 +1,84 @@
+"""Augmentation as numbered views: every crop, flip and rotation of an image has a number.
+
+The standard augmentations of small images are finite: crops of an image padded by 4 pixels, mirrored or not, are
+9 x 9 x 2 = 162 views. So an augmented batch is images plus numbers, made on the device for the whole batch at once,
+and what a frozen teacher says of a view can be remembered.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from ..errors import unknown
+
+
+@dataclass(frozen=True)
+class Views:
+    """All crops of an image with `padding` zero pixels around it, mirrored or not, rotated by whole degrees.
+
+    padding: pixels on each side; flip: also mirror images; degrees: rotate by -degrees to +degrees.
+    """
+
+    padding: int = 0
+    flip: bool = False
+    degrees: int = 0
+
+    @property
+    def count(self):
+        """How many views an image has."""
+        return self._side**2 * (1 + self.flip) * (2 * self.degrees + 1)
+
+    @property
+    def _side(self):
+        return 2 * self.padding + 1
+
+    def draw(self, n, generator):
+        """n random view numbers: LongTensor (n,) on the generator's device."""
+        return torch.randint(self.count, (n,), generator=generator, device=generator.device)
+
+    def make(self, images, views):
+        """The numbered view of each image: uint8 (B, C, H, W), LongTensor (B,) -> uint8 (B, C, H, W)."""
+        rest, top = views // self._side, views % self._side
+        rest, left = rest // self._side, rest % self._side
+        angle, flip = rest // (1 + self.flip), rest % (1 + self.flip)
+        if self.degrees:
+            images = _rotate(images, angle - self.degrees)
+        if self.padding or self.flip:
+            images = _crop_and_flip(images, top, left, flip.bool(), self.padding)
+        return images
+
+
+AUGMENTATIONS = {
+    "none": Views(),
+    "crop1": Views(padding=1),  # 9 views: 8 x 8 digits, which must not be mirrored
+    "crop4-flip": Views(padding=4, flip=True),  # 162 views: CIFAR
+    "rotate20-flip": Views(degrees=20, flip=True),  # 82 views: TinyImageNet in the distillation field
+}
+
+
+def views(name):
+    """The views of a named augmentation, a key of AUGMENTATIONS."""
+    if name not in AUGMENTATIONS:
+        raise unknown("augmentation", name, AUGMENTATIONS)
+    return AUGMENTATIONS[name]
+
+
+def _crop_and_flip(images, top, left, flip, padding):
+    """Crop at (top, left) of the padded image, then mirror: one gather for the whole batch."""
+    height, width = images.shape[2:]
+    rows = top[:, None] + torch.arange(height, device=images.device)
+    columns = torch.arange(width, device=images.device).expand(len(images), width)
+    columns = left[:, None] + torch.where(flip[:, None], width - 1 - columns, columns)
+    batch = torch.arange(len(images), device=images.device)[:, None, None]
+    padded = F.pad(images, (padding,) * 4)
+    return padded.permute(0, 2, 3, 1)[batch, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+
+
+def _rotate(images, degrees):
+    """Rotate each image counter-clockwise about its centre, nearest pixel, zeros outside."""
+    radians = torch.deg2rad(degrees.float())
+    cos, sin, zero = radians.cos(), radians.sin(), torch.zeros_like(radians)
+    matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, mode="nearest", align_corners=False).to(images.dtype)

@@ -1,0 +1,33 @@
+"""Errors a user can act on: one sentence that says what was wrong, what is allowed and what to do."""
+
+from difflib import get_close_matches
+
+
+class LtkdError(Exception):
+    """Base of all errors of this package. The command line prints it without a traceback, a notebook too."""
+
+    def _render_traceback_(self):  # IPython's hook: the sentence alone, not forty lines of frames
+        return [f"{type(self).__name__}: {self}"]
+
+
+class ConfigError(LtkdError, ValueError):
+    """A parameter that is unknown, of the wrong type or out of range."""
+
+
+class DataError(LtkdError):
+    """Data that are missing, damaged or do not fit what was asked for."""
+
+
+class RunError(LtkdError):
+    """A run that cannot be trained, stored or read."""
+
+
+class Interrupted(LtkdError):
+    """Ctrl-C during training; the message says what is saved and how to go on."""
+
+
+def unknown(kind, name, known):
+    """The error for a name that is not in `known`, with the nearest name that is."""
+    close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return ConfigError(f"unknown {kind} {name!r}: {hint}known are {', '.join(sorted(map(str, known)))}")

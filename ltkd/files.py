@@ -1,0 +1,40 @@
+"""Where this project keeps its files, and how it writes them: whole or not at all."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from .errors import RunError
+
+
+def project_folder():
+    """The checkout this package is installed from, else the current folder."""
+    checkout = Path(__file__).resolve().parent.parent
+    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+
+
+def cache_folder():
+    """Where decoded images are kept: LTKD_CACHE, else the user's cache folder."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
+    return Path(os.environ.get("LTKD_CACHE") or default)
+
+
+def write_bytes(path, data):
+    """Write `data` under a temporary name, then rename: a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        if temporary:
+            Path(temporary).unlink(missing_ok=True)
+        raise RunError(
+            f"cannot write {path}: {error.strerror or error}. What was stored before is intact; make room or choose "
+            f"another folder, then give the same command again to go on"
+        ) from error

@@ -1,0 +1,237 @@
+"""The run store: one folder a run, every file written whole or not at all.
+
+- config.json: what determines the run
+- checkpoint.pt: while unfinished, the state after the last epoch stored
+- student.safetensors: the trained weights
+- logits.npz: test logits and labels of the last epoch, training images of each class
+- history.parquet: one row an epoch
+- result.json: written last, so that its presence means the run is finished
+"""
+
+import io
+import json
+import math
+import os
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from . import models
+from .config import CUSTOM, RunConfig
+from .errors import RunError
+from .files import project_folder, write_bytes
+from .normalization import Normalizer
+
+REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
+
+
+def runs_folder(folder=None):
+    """The folder that holds the runs: `folder`, else LTKD_RUNS, else `runs` of the project."""
+    return Path(folder or os.environ.get("LTKD_RUNS") or project_folder() / "runs").expanduser()
+
+
+class Run:
+    """A stored run, finished or not. Open one with `Run.open(config, folder)` or `Run.load(its_folder)`."""
+
+    def __init__(self, folder, config):
+        self.folder, self.config = Path(folder), config
+
+    def __repr__(self):
+        state = "finished" if self.finished else "unfinished"
+        return f"Run({self.config.name}, {state})"
+
+    @classmethod
+    def open(cls, config, runs=None):
+        """The run of this config in the folder `runs`; made there if it is new."""
+        folder = runs_folder(runs) / config.name
+        if (folder / "config.json").is_file():
+            run = cls.load(folder)
+            if run.config.id != config.id:
+                raise RunError(
+                    f"{folder} holds another run ({run.config.name}); remove that folder or choose another one with "
+                    f"--runs (runs=)"
+                )
+            return run
+        run = cls(folder, config)
+        run._write_json("config.json", config.to_dict())
+        return run
+
+    @classmethod
+    def load(cls, folder):
+        """The run stored in `folder`."""
+        try:
+            return cls(folder, RunConfig.from_dict(json.loads((Path(folder) / "config.json").read_text())))
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
+
+    @property
+    def finished(self):
+        return (self.folder / "result.json").is_file()
+
+    @cached_property
+    def result(self):
+        """What came out: accuracies of the last and the best epoch, data, hardware, recipe, overrides, assumptions."""
+        return json.loads(self._read("result.json"))
+
+    @cached_property
+    def history(self):
+        """One row an epoch (DataFrame): lr, loss and its terms, train_ and test_ accuracies per group, the parts of the
+        KL divergence, and in `teacher_mass` and `rebalanced_mass` one list a batch of its summed group mass."""
+        import pandas as pd
+
+        return pd.read_parquet(io.BytesIO(self._read("history.parquet")))
+
+    def batch_mass(self):
+        """The teacher's group mass of every batch (DataFrame): epoch, batch, group, before, after rebalancing."""
+        import pandas as pd
+
+        names = self.result["groups"]
+        rows = [
+            (row.epoch, batch, name, before[g], after[g])
+            for row in self.history.itertuples()
+            for batch, (before, after) in enumerate(zip(row.teacher_mass, row.rebalanced_mass, strict=True))
+            for g, name in enumerate(names)
+        ]
+        return pd.DataFrame(rows, columns=["epoch", "batch", "group", "before", "after"])
+
+    @cached_property
+    def _arrays(self):
+        return dict(np.load(io.BytesIO(self._read("logits.npz")), allow_pickle=False))
+
+    @property
+    def logits(self):
+        """The student's logits on the test set, last epoch: float32 (N, C)."""
+        return self._arrays["logits"]
+
+    @property
+    def labels(self):
+        """Labels of the test set: (N,)."""
+        return self._arrays["labels"]
+
+    @property
+    def class_counts(self):
+        """Training images of each class: (C,)."""
+        return self._arrays["class_counts"]
+
+    def model(self, network=None):
+        """The trained student in evaluation mode. `network`: a module of the same shape, needed where the student was
+        a module of the caller's."""
+        if network is None:
+            if self.config.student.startswith(CUSTOM):
+                raise RunError(f"the student {self.config.student} was your own module: pass one like it as network=")
+            network = models.build(self.config.student, **self.result["shape"])
+        network.load_state_dict(load_tensors(self._read("student.safetensors")))
+        return network.eval()
+
+    def predict(self, images, network=None):
+        """The trained student's logits on uint8 images (N, channels, H, W): float32 array (N, C)."""
+        return predict(self.model(network), images, Normalizer(**self.result["normalization"]))
+
+    def load_checkpoint(self):
+        """The state stored last, or None."""
+        path = self.folder / "checkpoint.pt"
+        if not path.is_file():
+            return None
+        try:
+            return torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # torch raises anything from EOFError to KeyError here
+            raise RunError(f"{path} is damaged ({error}); remove it to train this run from its beginning") from error
+
+    def save_checkpoint(self, state):
+        """Replace the stored state."""
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+
+    def finish(self, network, logits, labels, class_counts, history, result):
+        """Store everything that came out; `result.json` last, then drop the checkpoint."""
+        weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        write_bytes(self.folder / "student.safetensors", save_tensors(weights))
+        buffer = io.BytesIO()
+        np.savez(buffer, logits=logits, labels=labels, class_counts=class_counts)
+        write_bytes(self.folder / "logits.npz", buffer.getvalue())
+        write_bytes(self.folder / "history.parquet", _parquet(history))
+        self._write_json("result.json", result)
+        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _write_json(self, name, record):
+        write_bytes(self.folder / name, (json.dumps(record, indent=2) + "\n").encode())
+
+    def _read(self, name):
+        path = self.folder / name
+        if not path.is_file():
+            state = "is damaged" if self.finished else "is not finished: fit() its config to go on"
+            raise RunError(f"{path} is missing; this run {state}")
+        return path.read_bytes()
+
+
+@torch.no_grad()
+def predict(network, images, normalize, batch_size=500):
+    """A network's logits on uint8 images (N, channels, H, W), in evaluation mode: float32 array (N, C)."""
+    network.eval()
+    batches = [network(normalize(batch)) for batch in images.split(batch_size)]
+    return torch.cat(batches).float().cpu().numpy()
+
+
+def _parquet(rows):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    plain = [{k: v.tolist() if torch.is_tensor(v) else v for k, v in row.items()} for row in rows]
+    columns = list(dict.fromkeys(key for row in plain for key in row))
+    buffer = io.BytesIO()
+    pq.write_table(pa.table({c: [row.get(c) for row in plain] for c in columns}), buffer)
+    return buffer.getvalue()
+
+
+def all_runs(folder=None):
+    """Every run stored in `folder`, finished or not, by name. Folders that hold no run are passed over."""
+    return [Run.load(path.parent) for path in sorted(runs_folder(folder).glob("*/config.json"))]
+
+
+def table(folder=None):
+    """One row a finished run (DataFrame): `run`, the config's fields, the method's options, then accuracies in per
+    cent of the last epoch (all, head, medium, tail, many_shot, medium_shot, few_shot) and of the best (best_all ...),
+    which is chosen on the test set and kept only for comparison with papers that report it."""
+    import pandas as pd
+
+    return pd.DataFrame([_row(run) for run in all_runs(folder) if run.finished])
+
+
+def _row(run):
+    config = run.config.to_dict()
+    options = config.pop("options")
+    last, best = run.result["last"], run.result["best"]
+    accuracies = {k: last.get(k) for k in REPORTED} | {f"best_{k}": best.get(k) for k in ("epoch", *REPORTED)}
+    return {"run": run.config.name, **config, **options, **accuracies}
+
+
+def summarise(frame, by=("dataset", "imbalance_factor", "teacher", "student", "method"), measures=REPORTED):
+    """Mean and half-width of the 95 % interval over seeds (Student's t): rows of `table` -> one row a group of `by`.
+
+    Columns: `by`, `seeds`, then each measure and `<measure>_ci` (NaN for a single seed).
+    """
+    import pandas as pd
+
+    rows = []
+    for key, part in frame.groupby(list(by), dropna=False, sort=False):
+        row = dict(zip(by, key, strict=True)) | {"seeds": len(part)}
+        for measure in measures:
+            values = part[measure].dropna().astype(float)
+            row[measure] = values.mean() if len(values) else math.nan
+            row[f"{measure}_ci"] = interval(values)
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def interval(values):
+    """Half-width of the 95 % confidence interval of the mean (Student's t); NaN for fewer than two values."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return math.nan
+    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))
