@@ -1,10 +1,12 @@
-"""What saved logits say: accuracy per class and group, confusion, calibration. NumPy in, plain numbers out.
+"""What saved logits say: accuracy per class and group, confusion, calibration, bias. Arrays in, plain numbers out.
 
 logits (N, C), labels (N,); accuracies in per cent.
 """
 
 import numpy as np
+import torch
 
+from .decomposition import group_mass
 from .groups import ClassGroups
 
 
@@ -86,3 +88,22 @@ def bias_slope(logits, class_counts):
     log(its training images), over images of all classes alike. 0: no bias; 1: the whole prior."""
     mean_probability = softmax(logits).mean(0)
     return float(np.polyfit(np.log(np.asarray(class_counts)), np.log(mean_probability), 1)[0])
+
+
+def batch_mass(logits, groups, *, batch_size, temperature=1.0):
+    """Summed group probabilities of each full batch, in the order of the rows: (N, C) -> (N // batch_size, G)."""
+    mass = group_mass(torch.as_tensor(logits), groups, temperature=temperature).double().numpy()
+    full = len(mass) // batch_size
+    return mass[: full * batch_size].reshape(full, batch_size, -1).sum(1)
+
+
+def gradient_by_group(loss, student_logits, labels, groups):
+    """Mean norm of the loss's gradient with respect to a sample's logits, by the group of the sample's label.
+
+    loss: (B, C) student logits -> scalar, a mean over the batch; labels (B,) -> {group: norm}.
+    """
+    logits = torch.as_tensor(student_logits).detach().clone().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(logits), logits)
+    norms = gradient.norm(dim=1).numpy() * len(logits)
+    group = groups.index.numpy()[np.asarray(labels)]
+    return {name: float(norms[group == g].mean()) for g, name in enumerate(groups.names)}

@@ -1,0 +1,69 @@
+"""Execute the notebooks in reading order with papermill.
+
+python notebooks/run.py              into workbook/, which git ignores
+python notebooks/run.py --in-place   and store them here with clean outputs, as they are committed
+python notebooks/run.py 02 03        only those whose name begins so
+"""
+
+import argparse
+import logging
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import papermill
+
+HERE = Path(__file__).resolve().parent
+WORKBOOK = HERE.parent / "workbook"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("only", nargs="*", help="beginnings of names, such as 02 (default: all)")
+    parser.add_argument("--in-place", action="store_true", help="store the executed notebooks with clean outputs")
+    given = parser.parse_args()
+    logging.getLogger("papermill").setLevel(logging.ERROR)
+    started = time.monotonic()
+    for notebook in notebooks(given.only):
+        execute(notebook, given.in_place)
+    print(f"done in {time.monotonic() - started:.0f} s; open {WORKBOOK} in JupyterLab: make lab")
+
+
+def notebooks(only):
+    """The notebooks to run, in reading order, each followed by its solutions."""
+    found = sorted([*HERE.glob("[0-9]*.ipynb"), *HERE.glob("solutions/*.ipynb")], key=lambda path: path.name)
+    chosen = [path for path in found if not only or path.name.startswith(tuple(only))]
+    if not chosen:
+        sys.exit(f"no notebook begins with {' or '.join(only)}; there are {', '.join(path.name for path in found)}")
+    return chosen
+
+
+def execute(notebook, in_place):
+    """Run one notebook into WORKBOOK; with `in_place` store the result, cleaned, where it came from."""
+    output = WORKBOOK / notebook.relative_to(HERE)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    print(f"{notebook.relative_to(HERE)} ...", end=" ", flush=True)
+    quiet = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
+    papermill.execute_notebook(notebook, output, cwd=notebook.parent, kernel_name="python3", **quiet)
+    print(f"{time.monotonic() - started:.0f} s", flush=True)
+    if in_place:
+        nbformat.write(clean(nbformat.read(output, as_version=4)), notebook)
+
+
+def clean(notebook):
+    """Drop what papermill and widgets add to a notebook and what differs from run to run."""
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    notebook.metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    for cell in notebook.cells:
+        cell.metadata = {key: value for key, value in cell.metadata.items() if key == "tags" and value}
+        for output in cell.get("outputs", ()):
+            output.get("data", {}).pop("application/vnd.jupyter.widget-view+json", None)
+    return notebook
+
+
+if __name__ == "__main__":
+    os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"  # figures as data: a few kB each, not plotly.js in every one
+    main()
