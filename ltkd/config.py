@@ -34,7 +34,7 @@ class RunConfig:
     subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
     image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
     n_groups: int = _setting(3, "groups that LTKD splits the classes into", low=1)
-    teacher: str | None = _setting("resnet14", "network that teaches")
+    teacher: str | None = _setting("resnet8", "network that teaches")
     student: str = _setting("resnet8x0.5", "network that is trained")
     method: str = _setting("ltkd", "what the student minimises", names=methods.METHODS)
     options: dict = field(default_factory=dict, metadata={"help": "the method's own options"})

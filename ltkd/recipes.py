@@ -34,7 +34,7 @@ RECIPES = {
         "8 x 8 digits in seconds on a laptop",
         {
             **SGD,
-            "teacher": "resnet14",
+            "teacher": "resnet8",
             "student": "resnet8x0.5",
             "imbalance_factor": 20.0,
             "epochs": 24,

@@ -197,9 +197,14 @@ def table(folder=None):
     """One row a finished run (DataFrame): `run`, the config's fields, the method's options, then accuracies in per
     cent of the last epoch (all, head, medium, tail, many_shot, medium_shot, few_shot) and of the best (best_all ...),
     which is chosen on the test set and kept only for comparison with papers that report it."""
+    return table_of([run for run in all_runs(folder) if run.finished])
+
+
+def table_of(finished):
+    """The rows of `table` for the finished runs given."""
     import pandas as pd
 
-    return pd.DataFrame([_row(run) for run in all_runs(folder) if run.finished])
+    return pd.DataFrame([_row(run) for run in finished])
 
 
 def _row(run):

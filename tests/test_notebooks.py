@@ -1,0 +1,136 @@
+"""The notebooks' contract, and their runs with other parameters than the stored ones."""
+
+import statistics
+from pathlib import Path
+
+import nbformat
+import papermill
+import pytest
+import yaml
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
+ALL = [*(NOTEBOOKS / f"{name}.ipynb" for name in NAMES), *sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
+OTHER = {  # a parameter set besides the stored one, small enough for a test
+    "01_long_tailed_data": {"profile": "step", "imbalance_factor": 10.0, "n_groups": 2},
+    "02_teacher_bias": {"temperature": 1.0, "batch_size": 32, "epochs": 2, "teacher": "resnet8x0.5"},
+    "03_decomposition": {"temperature": 1.0, "teacher_epochs": 2, "student_epochs": 1, "seed": 3},
+    "04_balanced_losses": {"batch_size": 16, "teacher_epochs": 2, "student_epochs": 1, "seed": 3},
+    "05_distillation_runs": {"seeds": 2, "epochs": 2, "methods": ["ce", "kd", "ltkd"], "live": False},
+}
+
+
+def read(path):
+    return nbformat.read(path, as_version=4)
+
+
+def code_cells(path):
+    return [cell for cell in read(path).cells if cell.cell_type == "code"]
+
+
+@pytest.fixture(params=NAMES)
+def notebook(request):
+    return NOTEBOOKS / f"{request.param}.ipynb"
+
+
+def test_every_notebook_is_run_with_another_parameter_set():
+    assert set(OTHER) == set(NAMES)
+
+
+def test_every_notebook_has_solutions(notebook):
+    assert (NOTEBOOKS / "solutions" / notebook.name).is_file()
+
+
+def test_the_first_cell_says_what_is_shown_needed_and_how_long_it_takes(notebook):
+    opening = read(notebook).cells[0].source
+    assert all(words in opening for words in ("You will see", "You need", "It takes"))
+
+
+def test_the_second_cell_holds_annotated_and_commented_literals(notebook):
+    cell = read(notebook).cells[1]
+    assert cell.metadata.tags == ["parameters"]
+    for line in cell.source.splitlines():
+        declaration, comment = line.split("  # ")
+        assert ": " in declaration and " = " in declaration and comment
+
+
+def test_the_third_cell_checks_the_parameters(notebook):
+    assert "check_parameters(" in read(notebook).cells[2].source
+
+
+def test_cells_are_few_and_short(notebook):
+    lengths = [len(cell.source.splitlines()) for cell in code_cells(notebook)]
+    assert 20 <= len(read(notebook).cells) <= 45
+    assert max(lengths) <= 20 and statistics.median(lengths) <= 5
+
+
+def test_few_cells_define_anything(notebook):
+    defining = [cell for cell in code_cells(notebook) if "def " in cell.source or "class " in cell.source]
+    assert len(defining) <= 0.25 * len(code_cells(notebook))
+    assert not any("class " in line and line.startswith("class") for c in defining for line in c.source.splitlines())
+
+
+def test_it_ends_with_a_summary_and_three_to_five_exercises(notebook):
+    ending = read(notebook).cells[-1].source
+    assert "## Summary" in ending and "## Exercises" in ending
+    exercises = [line for line in ending.splitlines() if line[:2] in {"1.", "2.", "3.", "4.", "5.", "6."}]
+    assert 3 <= len(exercises) <= 5
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(NOTEBOOKS)))
+def test_stored_outputs_come_from_one_clean_run(path):
+    notebook = read(path)
+    counts = [cell.execution_count for cell in code_cells(path)]
+    assert counts == list(range(1, len(counts) + 1))
+    assert "widgets" not in notebook.metadata
+    assert path.stat().st_size <= 150_000
+    outputs = [output for cell in code_cells(path) for output in cell.outputs]
+    assert not any(output.output_type == "error" or output.get("name") == "stderr" for output in outputs)
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: str(path.relative_to(NOTEBOOKS)))
+def test_some_outputs_are_checked_to_the_letter(path):
+    if path.stem in ("02_teacher_bias", "05_distillation_runs"):
+        pytest.skip("its outputs are trained, so they differ from machine to machine")
+    assert any("nbval-check-output" in cell.metadata.get("tags", ()) for cell in code_cells(path))
+
+
+def run(notebook, tmp_path, **parameters):
+    output = tmp_path / "out.ipynb"
+    papermill.execute_notebook(
+        notebook, output, parameters, cwd=notebook.parent, kernel_name="python3", progress_bar=False
+    )
+    return output
+
+
+def test_it_runs_with_other_parameters(notebook, tmp_path):
+    output = run(notebook, tmp_path, **OTHER[notebook.stem])
+    assert all(cell.execution_count for cell in code_cells(output))
+
+
+def test_an_unknown_parameter_stops_the_first_cell_with_one_sentence(notebook, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError) as caught:
+        run(notebook, tmp_path, sed=1)
+    executed = [cell for cell in code_cells(tmp_path / "out.ipynb") if cell.execution_count]
+    assert "check_parameters(" in executed[-1].source
+    assert "unknown parameter 'sed': did you mean 'seed" in str(caught.value)
+    assert len(str(caught.value.traceback).strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "words"),
+    [
+        ("01_long_tailed_data", {"imbalance_factor": 0.5}, "must be a number from 1 to 1000"),
+        ("02_teacher_bias", {"temperature": "hot"}, "must be a number from 0.1 to 20"),
+        ("05_distillation_runs", {"methods": ["ltdk"]}, "did you mean 'ltkd'"),
+    ],
+)
+def test_a_bad_value_is_refused(name, parameters, words, tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match=words):
+        run(NOTEBOOKS / f"{name}.ipynb", tmp_path, **parameters)
+
+
+def test_the_parameter_files_fit_their_notebooks():
+    for path in NOTEBOOKS.glob("parameters/*.yaml"):
+        (notebook,) = NOTEBOOKS.glob(f"{path.stem.split('_')[0]}_*.ipynb")
+        assert set(yaml.safe_load(path.read_text())) <= set(papermill.inspect_notebook(notebook))
