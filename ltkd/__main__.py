@@ -15,11 +15,12 @@ from .recipes import RECIPES
 from .sweep import describe, expand, read_grid, sweep
 from .training import fit, load_dataset
 
+ACCURACIES = ("all", "head", "medium", "tail")
 DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "seed")
 
 
 def main(arguments=None):
-    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 bad input, 130 Ctrl-C."""
+    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 any other error, 130 Ctrl-C."""
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
@@ -66,25 +67,27 @@ def show_table(given):
     if frame.empty:
         print(f"no finished run in {runs.runs_folder(given.runs)}; train one with: python -m ltkd train")
         return
-    accuracies = ("all", "head", "medium", "tail")
-    if given.by_run:
-        frame = frame[["run", *accuracies]]
-        print(frame.to_csv(index=False) if given.csv else frame.to_string(index=False, float_format="%.2f"))
-        return
-    summary = runs.summarise(frame)
+    chosen = frame[["run", *ACCURACIES]] if given.by_run else runs.summarise(frame)
     if given.csv:
-        print(summary.to_csv(index=False), end="")
-        return
-    for name in accuracies:
-        summary[name] = [_with_interval(m, ci) for m, ci in zip(summary[name], summary[f"{name}_ci"], strict=True)]
-    print(
-        summary[["dataset", "imbalance_factor", "teacher", "student", "method", "seeds", *accuracies]].to_string(
-            index=False, na_rep="-"
-        )
-    )
-    print(
-        "accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds of the classes"
-    )
+        print(chosen.to_csv(index=False), end="")
+    elif given.by_run:
+        print(chosen.to_string(index=False, float_format="%.2f"))
+    else:
+        print(_readable(chosen).to_string(index=False, na_rep="-"))
+        print("accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds by rank")
+
+
+def _readable(summary):
+    """The columns of a summary that a reader wants: what tells its rows apart, and mean ± interval."""
+    key = ["dataset", "imbalance_factor", "teacher", "student", "method"]
+    settings = [c for c in summary.columns[: list(summary.columns).index("seeds")] if c not in key]
+    alike = summary.groupby(key, dropna=False)
+    key += [c for c in settings if (alike[c].nunique(dropna=False) > 1).any()]
+    readable = summary[[*key, "seeds"]].copy()
+    for name in ACCURACIES:
+        pairs = zip(summary[name], summary[f"{name}_ci"], strict=True)
+        readable[name] = [_with_interval(mean, half_width) for mean, half_width in pairs]
+    return readable
 
 
 def check_data(given):

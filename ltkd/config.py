@@ -56,10 +56,10 @@ class RunConfig:
     seed: int = _setting(0, "draws initial weights, order and augmentation", low=0)
 
     def __post_init__(self):
-        if self.method not in methods.METHODS:
-            raise unknown("method", self.method, methods.METHODS)
         for f in fields(self):
             object.__setattr__(self, f.name, _check(f, getattr(self, f.name)))
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov = True needs a momentum above 0; set one or leave nesterov out")
         method = methods.METHODS[self.method]
         object.__setattr__(self, "options", method.complete(self.options))
         if method.needs == "nothing":  # then no teacher has a say, and the run is the same whoever it would be
@@ -70,8 +70,6 @@ class RunConfig:
         for role, name in (("teacher", self.teacher), ("student", self.student)):
             if name is not None and not name.startswith(CUSTOM) and name not in models.MODELS:
                 raise unknown(f"model for the {role}", name, models.MODELS)
-        if not self.dataset.startswith(CUSTOM):
-            datasets.check_name(self.dataset)
 
     @classmethod
     def make(cls, recipe=None, **overrides):
@@ -79,7 +77,10 @@ class RunConfig:
 
         overrides: any field, and any option of the method by its own name: make(method="ltkd", alpha=2.0).
         """
-        recipe = recipe or recipe_for(overrides.get("dataset", "digits"))
+        dataset = overrides.get("dataset")
+        if isinstance(dataset, str) and not dataset.startswith(CUSTOM):
+            datasets.check_name(dataset)
+        recipe = recipe or recipe_for(dataset or "digits")
         if recipe not in RECIPES:
             raise unknown("recipe", recipe, RECIPES)
         known = {f.name for f in fields(cls)}
@@ -89,8 +90,9 @@ class RunConfig:
                 raise unknown("parameter", name, [*known, *option_names])
         settings = RECIPES[recipe].defaults | {k: v for k, v in overrides.items() if k in known}
         method = settings.setdefault("method", "ltkd")
-        own = overrides.get("options", {}) | {k: v for k, v in overrides.items() if k not in known}
-        settings["options"] = RECIPES[recipe].methods.get(method, {}) | own
+        options = _check_options(overrides.get("options", {}))
+        own = options | {k: v for k, v in overrides.items() if k not in known}
+        settings["options"] = RECIPES[recipe].methods.get(_check_name("method", method, methods.METHODS), {}) | own
         return cls(recipe=recipe, **settings)
 
     @classmethod
@@ -111,7 +113,9 @@ class RunConfig:
         """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name."""
         record = self.to_dict() | {"subset_seed": self.data_seed}
         del record["recipe"]
-        if self.teacher is not None:
+        if self.teacher is None:  # groups split what a teacher says: without one they change nothing
+            del record["n_groups"]
+        else:
             record["teacher_epochs"] = self.teacher_epochs or self.epochs
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -159,8 +163,8 @@ def _check(setting, value):
     name, limits = setting.name, setting.metadata
     if value is None and type(None) in get_args(setting.type):
         return None
-    if (names := limits.get("names")) is not None and value not in names:
-        raise unknown(name, value, names)
+    if (names := limits.get("names")) is not None:
+        return _check_name(name, value, names)
     if name == "profile":
         return _check_profile(value)
     if name == "milestones":
@@ -172,6 +176,18 @@ def _check(setting, value):
         raise ConfigError(f"{name} = {value!r}: must be {KINDS[kind]}")
     if kind in (int, float):
         _check_range(name, value, limits)
+    return value
+
+
+def _check_name(name, value, names):
+    if not isinstance(value, str) or value not in names:
+        raise unknown(name, value, names)
+    return value
+
+
+def _check_options(value):
+    if not isinstance(value, dict):
+        raise ConfigError(f"options = {value!r}: must be a dict of the method's options")
     return value
 
 

@@ -31,9 +31,11 @@ def write_bytes(path, data):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException as error:
         if temporary:
             Path(temporary).unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
         raise RunError(
             f"cannot write {path}: {error.strerror or error}. What was stored before is intact; make room or choose "
             f"another folder, then give the same command again to go on"

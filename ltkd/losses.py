@@ -27,6 +27,7 @@ def bkd(student_logits, teacher_logits, class_weights, *, temperature):
     Both logits (B, C), class_weights (C,), positive; only their ratios matter, since q sums to one -> scalar.
     """
     check_same_shape(student_logits, teacher_logits)
+    _check_length("class_weights", class_weights, student_logits.shape[1], "class")
     teacher = at_temperature(teacher_logits, temperature).log_softmax(1)
     target = (teacher + class_weights.to(teacher).log()).log_softmax(1)
     student = at_temperature(student_logits, temperature).log_softmax(1)
@@ -66,8 +67,7 @@ def rebalance(teacher_mass, batch_mass=None):
     batch_mass (G,): the batch's summed mass when it must come from outside (several processes, a running mean).
     """
     tiny = torch.finfo(teacher_mass.dtype).tiny
-    log_batch_mass = None if batch_mass is None else batch_mass.clamp_min(tiny).log()
-    return log_rebalance(teacher_mass.clamp_min(tiny).log(), log_batch_mass).exp()
+    return log_rebalance(teacher_mass.clamp_min(tiny).log(), _log_mass(batch_mass, teacher_mass)).exp()
 
 
 def ltkd(student_logits, teacher_logits, groups, *, alpha, beta, temperature, batch_mass=None):
@@ -85,7 +85,20 @@ def ltkd_terms(student_logits, teacher_logits, groups, *, temperature, batch_mas
     check_same_shape(student_logits, teacher_logits)
     teacher = log_split(teacher_logits, groups, temperature=temperature)
     student = log_split(student_logits, groups, temperature=temperature)
-    log_batch_mass = None if batch_mass is None else batch_mass.to(teacher.group).log()
-    cross = kl_from_logs(log_rebalance(teacher.group, log_batch_mass), student.group)
+    target = log_rebalance(teacher.group, _log_mass(batch_mass, teacher.group))
+    cross = kl_from_logs(target, student.group)
     within = within_group_kl(teacher.inside, student.inside, groups).sum(1)
     return cross.mean() * temperature**2, within.mean() * temperature**2
+
+
+def _log_mass(batch_mass, like):
+    """Log of a batch mass (G,) given from outside, in the type of `like` (B, G); finite where a mass is zero."""
+    if batch_mass is None:
+        return None
+    _check_length("batch_mass", batch_mass, like.shape[1], "group")
+    return batch_mass.to(like).clamp_min(torch.finfo(like.dtype).tiny).log()
+
+
+def _check_length(name, values, n, unit):
+    if values.shape != (n,):
+        raise ConfigError(f"{name} has shape {tuple(values.shape)}: must be ({n},), one value a {unit}")

@@ -4,9 +4,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from .methods import METHODS
+
 # Okabe and Ito's colours, which colour-blind readers can tell apart: head, medium, tail, then further groups.
 PALETTE = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-METHOD_PALETTE = ("#999999", "#D55E00", "#CC79A7", "#0072B2", "#009E73", "#E69F00", "#56B4E9")
+METHOD_PALETTE = ("#8c8c8c", "#D55E00", "#CC79A7", "#56B4E9", "#7B61D9", "#B5651D", "#999933")
 TEACHER_LINE, STUDENT_LINE = "solid", "dash"
 TEXT = "#6b7280"  # a grey that reads on a light and on a dark page
 GRID = "rgba(128,128,128,0.25)"
@@ -38,6 +40,13 @@ def style(figure, *, title, x="", y="", height=380, **layout):
 def group_colour(g):
     """The colour of the g-th group."""
     return PALETTE[g % len(PALETTE)]
+
+
+def label_colour(label, position):
+    """The colour of a curve or bar: a method's own wherever its name begins the label, else by position."""
+    names = ["teacher", *METHODS]
+    first = str(label).split(" ")[0].lower()
+    return METHOD_PALETTE[(names.index(first) if first in names else position) % len(METHOD_PALETTE)]
 
 
 # --- data --------------------------------------------------------------------------------------------------------
@@ -170,7 +179,7 @@ def grouped_bars(values, *, y, title, errors=None, text="%{y:.1f}", colours=None
             x=list(by_group),
             y=list(by_group.values()),
             name=label,
-            marker_color=(colours or METHOD_PALETTE)[i % len(colours or METHOD_PALETTE)],
+            marker_color=colours[i % len(colours)] if colours else label_colour(label, i),
             error_y=None if errors is None else {"array": list(errors[label].values()), "color": TEXT},
             texttemplate=text if errors is None else None,
         )
@@ -303,7 +312,7 @@ def curves(histories, columns, *, y, title):
                 legendgroup=label,
                 showlegend=position == 1,
                 mode="lines",
-                line={"color": METHOD_PALETTE[i % len(METHOD_PALETTE)]},
+                line={"color": label_colour(label, i)},
                 row=1,
                 col=position,
             )
@@ -324,7 +333,7 @@ def trade(summary, baseline, *, title="What the tail gained, what the head paid"
             mode="markers+text",
             text=[row.method],
             textposition="top right",
-            marker={"size": 12, "color": METHOD_PALETTE[i % len(METHOD_PALETTE)]},
+            marker={"size": 12, "color": label_colour(row.method, i)},
             name=row.method,
             showlegend=False,
         )

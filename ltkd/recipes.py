@@ -60,6 +60,7 @@ RECIPES = {
         "CIFAR in the distillation field, LTKD's recipe by all signs: 240 epochs, batch 64",
         {
             **CRD,
+            "dataset": "cifar100",
             "teacher": "resnet32x4",
             "student": "resnet8x4",
             "imbalance_factor": 100.0,
@@ -72,6 +73,7 @@ RECIPES = {
         "CIFAR in BKD's published code: 200 epochs, batch 128, teacher and student alike",
         {
             **SGD,
+            "dataset": "cifar100",
             "teacher": "resnet32a",
             "student": "resnet32a",
             "imbalance_factor": 100.0,
@@ -94,6 +96,7 @@ RECIPES = {
         "TinyImageNet at 64 x 64 in the distillation field: the CIFAR schedule, rotations and flips",
         {
             **CRD,
+            "dataset": "tiny-imagenet",
             "teacher": "resnet32x4",
             "student": "resnet8x4",
             "imbalance_factor": 100.0,

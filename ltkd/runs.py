@@ -46,7 +46,7 @@ class Run:
 
     @classmethod
     def open(cls, config, runs=None):
-        """The run of this config in the folder `runs`; made there if it is new."""
+        """The run of this config in the folder `runs`, whether it is there already or not."""
         folder = runs_folder(runs) / config.name
         if (folder / "config.json").is_file():
             run = cls.load(folder)
@@ -56,9 +56,7 @@ class Run:
                     f"--runs (runs=)"
                 )
             return run
-        run = cls(folder, config)
-        run._write_json("config.json", config.to_dict())
-        return run
+        return cls(folder, config)
 
     @classmethod
     def load(cls, folder):
@@ -68,6 +66,12 @@ class Run:
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
 
+    def start(self):
+        """Make the run's folder, and clear away what a kill in the middle of writing may have left."""
+        for left_over in self.folder.glob(".*"):
+            left_over.unlink(missing_ok=True)
+        self._write_json("config.json", self.config.to_dict())
+
     @property
     def finished(self):
         return (self.folder / "result.json").is_file()
@@ -75,7 +79,7 @@ class Run:
     @cached_property
     def result(self):
         """What came out: accuracies of the last and the best epoch, data, hardware, recipe, overrides, assumptions."""
-        return json.loads(self._read("result.json"))
+        return self._read("result.json", json.loads)
 
     @cached_property
     def history(self):
@@ -83,7 +87,7 @@ class Run:
         KL divergence, and in `teacher_mass` and `rebalanced_mass` one list a batch of its summed group mass."""
         import pandas as pd
 
-        return pd.read_parquet(io.BytesIO(self._read("history.parquet")))
+        return self._read("history.parquet", lambda data: pd.read_parquet(io.BytesIO(data)))
 
     def batch_mass(self):
         """The teacher's group mass of every batch (DataFrame): epoch, batch, group, before, after rebalancing."""
@@ -100,7 +104,7 @@ class Run:
 
     @cached_property
     def _arrays(self):
-        return dict(np.load(io.BytesIO(self._read("logits.npz")), allow_pickle=False))
+        return self._read("logits.npz", lambda data: dict(np.load(io.BytesIO(data), allow_pickle=False)))
 
     @property
     def logits(self):
@@ -124,7 +128,7 @@ class Run:
             if self.config.student.startswith(CUSTOM):
                 raise RunError(f"the student {self.config.student} was your own module: pass one like it as network=")
             network = models.build(self.config.student, **self.result["shape"])
-        network.load_state_dict(load_tensors(self._read("student.safetensors")))
+        network.load_state_dict(self._read("student.safetensors", load_tensors))
         return network.eval()
 
     def predict(self, images, network=None):
@@ -161,12 +165,15 @@ class Run:
     def _write_json(self, name, record):
         write_bytes(self.folder / name, (json.dumps(record, indent=2) + "\n").encode())
 
-    def _read(self, name):
+    def _read(self, name, decode):
         path = self.folder / name
         if not path.is_file():
             state = "is damaged" if self.finished else "is not finished: fit() its config to go on"
             raise RunError(f"{path} is missing; this run {state}")
-        return path.read_bytes()
+        try:
+            return decode(path.read_bytes())
+        except Exception as error:  # every format has its own errors for a file that was cut off
+            raise RunError(f"{path} is damaged ({error}); remove {self.folder} to train this run again") from error
 
 
 @torch.no_grad()
@@ -208,20 +215,24 @@ def table_of(finished):
 
 
 def _row(run):
-    config = run.config.to_dict()
+    config = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in run.config.to_dict().items()}
     options = config.pop("options")
     last, best = run.result["last"], run.result["best"]
     accuracies = {k: last.get(k) for k in REPORTED} | {f"best_{k}": best.get(k) for k in ("epoch", *REPORTED)}
     return {"run": run.config.name, **config, **options, **accuracies}
 
 
-def summarise(frame, by=("dataset", "imbalance_factor", "teacher", "student", "method"), measures=REPORTED):
+def summarise(frame, by=None, measures=REPORTED):
     """Mean and half-width of the 95 % interval over seeds (Student's t): rows of `table` -> one row a group of `by`.
 
+    by: columns that tell groups apart (default: all settings but the seed, so that only seeds are averaged).
     Columns: `by`, `seeds`, then each measure and `<measure>_ci` (NaN for a single seed).
     """
     import pandas as pd
 
+    if by is None:
+        outcomes = {"run", "seed", "recipe", "best_epoch", *REPORTED, *(f"best_{name}" for name in REPORTED)}
+        by = [column for column in frame.columns if column not in outcomes]
     rows = []
     for key, part in frame.groupby(list(by), dropna=False, sort=False):
         row = dict(zip(by, key, strict=True)) | {"seeds": len(part)}

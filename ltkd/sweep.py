@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .config import RunConfig
 from .errors import ConfigError, Interrupted, LtkdError
-from .methods import METHODS, option_names
+from .methods import option_names
 from .training import fit
 
 
@@ -16,7 +16,7 @@ def read_grid(path):
         return tomllib.loads(Path(path).read_text())
     except OSError as error:
         raise ConfigError(f"grid file {path} cannot be read ({error.strerror})") from error
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"grid file {path} is not TOML: {error}") from error
 
 
@@ -27,12 +27,18 @@ def expand(grid):
     """
     axes = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
     owners = option_names()
+    swept = axes.get("method", ["ltkd"])
+    for name in axes:
+        if name in owners and not set(owners[name]) & set(swept):
+            raise ConfigError(
+                f"{name} is an option of {', '.join(owners[name])}, but the methods here are {', '.join(swept)}; leave "
+                f"it out or add such a method"
+            )
     configs = {}
     for values in itertools.product(*axes.values()):
         settings = dict(zip(axes, values, strict=True))
         method = settings.get("method", "ltkd")
-        if method in METHODS:  # else RunConfig says which are known
-            settings = {k: v for k, v in settings.items() if k not in owners or method in owners[k]}
+        settings = {k: v for k, v in settings.items() if k not in owners or method in owners[k]}
         config = RunConfig.make(**settings)
         configs[config.id] = config
     return list(configs.values())

@@ -53,6 +53,7 @@ def fit(
         where = {"runs": runs, "data_root": data_root, "device": device, "progress": progress, "callbacks": callbacks}
         teacher = fit(config.for_teacher(), dataset=dataset, **where).model()
     job = _prepare(config, data, teacher, student, device)
+    run.start()
     history, seconds = _resume(run, job)
     stored, stored_at, started = len(history), time.monotonic(), time.monotonic() - seconds
     bar = ProgressBar(config, len(data.train), len(history), progress)
@@ -71,8 +72,9 @@ def fit(
                 stored, stored_at = epoch, time.monotonic()
     except KeyboardInterrupt:
         state = f"the state after epoch {stored} is stored in {run.folder}" if stored else "no epoch was stored yet"
+        at = min(len(history) + 1, config.epochs)
         raise Interrupted(
-            f"stopped in epoch {len(history) + 1} of {config.epochs}; {state}. Give the same command again to go on"
+            f"stopped in epoch {at} of {config.epochs}; {state}. Give the same command again to go on"
         ) from None
     finally:
         bar.close()
@@ -237,10 +239,11 @@ def _check_network(network, role, name, images, num_classes):
     except RuntimeError as error:
         raise ConfigError(f"the {role} {name} does not take images of shape {tuple(images.shape)}: {error}") from error
     network.train(training)
-    if logits.shape != (len(images), num_classes):
+    answer = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
+    if answer != (len(images), num_classes):
         raise ConfigError(
-            f"the {role} {name} answers with shape {tuple(logits.shape)} to {len(images)} images, but the data have "
-            f"{num_classes} classes: needed is {(len(images), num_classes)}"
+            f"the {role} {name} answers to {len(images)} images with {answer}, but the data have {num_classes} "
+            f"classes: needed are logits of shape {(len(images), num_classes)}"
         )
 
 
@@ -293,7 +296,8 @@ def _with_objects(config, teacher, student, dataset):
     if student is not None:
         names["student"] = _module_name(student)
     if dataset is not None:
-        names["dataset"] = f"{CUSTOM}{dataset.name}-{_fingerprint([dataset.train.images, dataset.train.labels])}"
+        halves = (dataset.train, dataset.test)
+        names["dataset"] = f"{CUSTOM}{dataset.name}-{_fingerprint(t for h in halves for t in (h.images, h.labels))}"
     return replace(config, **names) if names else config
 
 

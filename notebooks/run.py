@@ -65,5 +65,8 @@ def clean(notebook):
 
 
 if __name__ == "__main__":
+    os.environ.setdefault(
+        "OMP_NUM_THREADS", "1"
+    )  # more threads do not help networks this small, and hurt a busy machine
     os.environ["PLOTLY_RENDERER"] = "plotly_mimetype"  # figures as data: a few kB each, not plotly.js in every one
     main()

@@ -56,7 +56,7 @@ def load(name, *, imbalance_factor=1, profile="exp", root=None, image_size=None,
 
 def check_name(name):
     """Raise unless `name` is a key of SOURCES or the path of a folder."""
-    if name not in SOURCES and not Path(name).is_dir():
+    if name not in SOURCES and not (name and Path(name).is_dir()):
         error = unknown("data set", name, SOURCES)
         raise ConfigError(f"{error}, or the path of a folder with train/<class>/* and test/<class>/*")
 

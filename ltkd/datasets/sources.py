@@ -23,6 +23,7 @@ from ..errors import DataError, LtkdError
 from ..files import cache_folder, project_folder, write_bytes
 from .images import ImageSet
 
+ANNOTATIONS = "val_annotations.txt"
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
 
 
@@ -164,6 +165,11 @@ def _read_parquet(place, files, image_size):
     if not all(halves):
         raise DataError(f"{place} needs train-*.parquet and test-*.parquet (or valid-*.parquet), found only {files[0]}")
     (train, names), (test, _) = (_read_parquet_half(half, image_size) for half in halves)
+    for split in (train, test):
+        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(names):
+            raise DataError(
+                f"{place} has labels outside of 0 to {len(names) - 1}; the training files name {len(names)} classes"
+            )
     return Source(train, test, names, f"parquet files in {place}")
 
 
@@ -220,7 +226,9 @@ def read_folder(place, *, image_size=None):
 
 def _read_folder(place, files, image_size):
     names = tuple(sorted(f.name for f in (place / "train").iterdir() if f.is_dir()))
-    test_folder = next((place / n for n in ("test", "val") if (place / n).is_dir()), None)
+    # TinyImageNet's own archive has a test/ without labels, and lists the classes of val/ in a file.
+    halves = ("val", "test") if (place / "val" / ANNOTATIONS).is_file() else ("test", "val")
+    test_folder = next((place / name for name in halves if (place / name).is_dir()), None)
     if not names or test_folder is None:
         raise DataError(f"{place} needs class folders in train/ and in test/ (or val/)")
     by_class = {split: _files_by_class(split, files) for split in (place / "train", test_folder)}
@@ -235,9 +243,8 @@ def _read_folder(place, files, image_size):
 
 
 def _files_by_class(split, files):
-    annotations = split / "val_annotations.txt"  # TinyImageNet's own archive lists the classes of val/images/* here
-    if annotations.is_file():
-        rows = [line.split("\t") for line in annotations.read_text().splitlines()]
+    if (split / ANNOTATIONS).is_file():
+        rows = [line.split("\t") for line in (split / ANNOTATIONS).read_text().splitlines()]
         listed = {split / "images" / row[0]: row[1] for row in rows}
     else:
         listed = {f: f.relative_to(split).parts[0] for f in files if split in f.parents and f.parent != split}
@@ -254,6 +261,8 @@ def _files_by_class(split, files):
 def _decode(file, description, image_size):
     try:
         with Image.open(file) as image:
+            if image.mode.startswith("I"):  # 16 bits of grey, which convert() would cut off at 255
+                image = Image.fromarray((np.asarray(image).astype(np.int32) >> 8).astype(np.uint8))
             return _resize(image.convert("RGB"), image_size)
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise DataError(f"{description} cannot be decoded ({error}); remove it or fetch it again") from error
@@ -271,6 +280,8 @@ def _resize(image, image_size):
 
 
 def _image_set(images, labels):
+    if not images:
+        raise DataError("there is not a single image in one half of the data; needed are images to train and to test")
     if len(sizes := {image.size for image in images}) > 1 or any(w != h for w, h in sizes):
         raise DataError(
             f"the images have {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)} pixels; choose one side length "

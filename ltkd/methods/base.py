@@ -23,7 +23,8 @@ class Option:
     def check(self, name, value):
         """`value` as the option's type; raise ConfigError unless it lies in the range."""
         kind = type(self.default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and value != int(value)):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not number or (kind is int and value != int(value)):
             raise ConfigError(f"{name} = {value!r}: must be {'a whole number' if kind is int else 'a number'}")
         if not self.low <= value < self.high or (self.above and value == self.low):
             upper = f" and below {self.high:g}" if self.high < math.inf else ""

@@ -1,0 +1,63 @@
+"""Small things that more than one test file needs."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ltkd import ClassGroups, RunConfig
+from ltkd.datasets import ImageSet, LongTailedDataset
+
+PROJECT = Path(__file__).resolve().parent.parent
+
+# Fixed here, so that tests with numbers in them do not follow the recipe: 417 images, 7 batches an epoch.
+SHORT_RUN = {
+    "epochs": 2,
+    "teacher": "resnet8",
+    "student": "resnet8x0.5",
+    "imbalance_factor": 20,
+    "batch_size": 64,
+    "lr": 0.05,
+}
+
+
+def digits_config(**settings):
+    """A short run on the digits with the smallest networks, unless `settings` say otherwise."""
+    return RunConfig.make(**SHORT_RUN | settings)
+
+
+def random_dataset(counts=(18, 9, 3), test_counts=(4, 4, 4), seed=0, test_seed=1):
+    """A data set of random 8 x 8 images with so many in each class."""
+    halves = [_random_images(counts, seed), _random_images(test_counts, test_seed)]
+    return LongTailedDataset("noise", *halves, tuple("abc"[: len(counts)]))
+
+
+def _random_images(counts, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(256, (sum(counts), 1, 8, 8), dtype=torch.uint8, generator=generator)
+    return ImageSet(images, torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)))
+
+
+def draw(*shape, seed=0, scale=3.0, dtype=torch.float64):
+    """Normal random numbers from a generator of their own."""
+    return scale * torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def random_groups(n_classes, n_groups, seed=0):
+    """A random partition in which every group has a class."""
+    rng = np.random.default_rng(seed)
+    index = np.concatenate([np.arange(n_groups), rng.integers(n_groups, size=n_classes - n_groups)])
+    return ClassGroups([f"g{g}" for g in range(n_groups)], torch.as_tensor(rng.permutation(index)))
+
+
+def softmax(logits, temperature=1.0):
+    """Plain probabilities in float64, row by row."""
+    rows = np.asarray(logits, dtype=np.float64) / temperature
+    return np.stack([np.exp(row - row.max()) / np.exp(row - row.max()).sum() for row in rows])
+
+
+def extreme_logits(dtype, n_classes=9):
+    """Student's and teacher's logits of -1e4, 0 and 1e4, at odds with each other in every row."""
+    row = torch.tensor([-1e4, 0.0, 1e4]).repeat(n_classes)[:n_classes]
+    teacher = torch.stack([row.roll(k) for k in range(n_classes)])
+    return teacher.roll(1, 0).to(dtype), teacher.to(dtype)

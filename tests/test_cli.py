@@ -1,0 +1,308 @@
+import csv
+import io
+import re
+from dataclasses import fields
+
+import pytest
+from helpers import SHORT_RUN, digits_config
+
+from ltkd import METHODS, Run, RunConfig, datasets, models, training
+from ltkd.__main__ import main
+from ltkd.errors import ConfigError
+from ltkd.methods import option_names
+from ltkd.recipes import RECIPES
+from ltkd.sweep import expand, read_grid
+
+ONE_EPOCH = SHORT_RUN | {"epochs": 1}
+SHORT = [part for name, value in ONE_EPOCH.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+SHORT += ["--quiet", "--device", "cpu"]
+
+
+def call(*arguments):
+    """The exit code, whether the parser or the command gives it."""
+    try:
+        return main([str(a) for a in arguments])
+    except SystemExit as exit:
+        return exit.code
+
+
+def help_of(command, capsys):
+    assert call(command, "--help") == 0
+    return capsys.readouterr().out
+
+
+# --- help ---
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
+    flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
+    expected = {field.name for field in fields(RunConfig)} - {"options"} | set(option_names())
+    expected |= {"runs", "data", "device", "quiet"} | ({"dry_run"} if command == "sweep" else set())
+    assert flags == {name.replace("_", "-") for name in expected}
+
+
+@pytest.mark.parametrize(
+    "names", [METHODS, RECIPES, models.MODELS, datasets.SOURCES], ids=["methods", "recipes", "networks", "data"]
+)
+def test_the_help_of_train_lists_every_name(names, capsys):
+    words = re.split(r"[\s,]+", help_of("train", capsys))
+    assert set(names) <= set(words)
+
+
+@pytest.mark.parametrize("command", ["train", "sweep", "table", "check-data"])
+def test_every_command_has_help(command, capsys):
+    assert f"ltkd {command}" in help_of(command, capsys)
+
+
+def test_the_version_is_printed(capsys):
+    assert call("--version") == 0
+    assert re.fullmatch(r"ltkd \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+# --- train ---
+
+
+def test_train_trains_and_says_where_it_is(tmp_path, capsys):
+    assert call("train", "--method", "kd", *SHORT, "--runs", tmp_path) == 0
+    out = capsys.readouterr().out
+    run = Run.open(digits_config(method="kd", epochs=1), tmp_path)
+    assert run.finished
+    assert str(run.folder) in out
+    assert f"all {run.result['last']['all']:.2f} %" in out
+
+
+def test_train_passes_every_option_on(tmp_path, capsys):
+    options = {
+        "method": "ltkd",
+        "profile": "124,100,80,60,40,30,20,12,8,6",
+        "milestones": "0.5,0.9",
+        "nesterov": "true",
+        "alpha": "2.5",
+        "warmup": "1",
+        "subset-seed": "3",
+        "n-groups": "4",
+        "lr": "0.01",
+    }
+    given = [part for name, value in options.items() for part in (f"--{name}", value)]
+    assert call("train", *SHORT, *given, "--runs", tmp_path) == 0
+    expected = digits_config(
+        epochs=1,
+        method="ltkd",
+        profile=(124, 100, 80, 60, 40, 30, 20, 12, 8, 6),
+        milestones=(0.5, 0.9),
+        nesterov=True,
+        alpha=2.5,
+        warmup=1,
+        subset_seed=3,
+        n_groups=4,
+        lr=0.01,
+    )
+    assert Run.open(expected, tmp_path).finished
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--method", "lktd"], "did you mean 'ltkd'"),
+        (["--dataset", "cifar-100"], "did you mean 'cifar100'"),
+        (["--student", "resnet8_x4"], "did you mean 'resnet8x4'"),
+        (["--recipe", "cifar-crt"], "did you mean 'cifar-crd'"),
+        (["--imbalance-factor", "0.5"], "imbalance_factor = 0.5"),
+        (["--imbalance-factor", "nan"], "imbalance_factor = nan"),
+        (["--epochs", "0"], "epochs = 0"),
+        (["--batch-size", "-1"], "batch_size = -1"),
+        (["--temperature", "0"], "temperature = 0"),
+        (["--lr", "inf"], "lr = inf"),
+        (["--milestones", "150,180"], "milestones"),
+        (["--profile", "5,4"], "2 counts given for 10 classes"),
+        (["--method", "ce", "--alpha", "1"], "alpha"),
+        (["--device", "cuda:99"], "cuda:99"),
+        (["--lr", "1e30", "--method", "ce", "--epochs", "1"], "diverged"),
+    ],
+    ids=" ".join,
+)
+def test_bad_input_gives_one_line_on_stderr_and_exit_2(tmp_path, capsys, arguments, message):
+    assert call("train", "--quiet", "--runs", tmp_path, *arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ")
+    assert message in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--epochs", "1.5"], "--epochs"),
+        (["--epochs", "three"], "--epochs"),
+        (["--lr", "fast"], "--lr"),
+        (["--nesterov", "maybe"], "--nesterov"),
+        (["--milestones", "a,b"], "--milestones"),
+        (["--alfa", "1"], "--alfa"),
+        (["--temp", "1"], "--temp"),  # abbreviations are not taken
+    ],
+    ids=" ".join,
+)
+def test_what_the_parser_refuses_is_named_with_exit_2(capsys, arguments, message):
+    assert call("train", *arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_no_command_is_an_error(capsys):
+    assert call() == 2
+    assert "train" in capsys.readouterr().err
+
+
+def interrupt(*_args):
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_ctrl_c_gives_130_and_says_how_to_go_on(tmp_path, monkeypatch, capsys, command):
+    monkeypatch.setattr(training, "train_epoch", interrupt)
+    assert call(command, "--method", "ce", *SHORT, "--runs", tmp_path) == 130
+    err = capsys.readouterr().err
+    assert "to go on" in err
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_before_training_gives_130(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "load_dataset", interrupt)
+    assert call("train", "--method", "ce", *SHORT, "--runs", tmp_path) == 130
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+# --- sweep ---
+
+
+def test_sweep_trains_every_combination(tmp_path, capsys):
+    assert call("sweep", "--method", "ce", "kd", "--seed", "0", "1", *SHORT, "--runs", tmp_path) == 0
+    runs = {(r.method, r.seed, r.student) for r in (Run.load(f).config for f in tmp_path.iterdir())}
+    assert runs >= {(method, seed, SHORT_RUN["student"]) for method in ("ce", "kd") for seed in (0, 1)}
+    assert "4 of 4 runs finished" in capsys.readouterr().out
+
+
+def test_a_failed_run_is_reported_and_the_others_are_finished(tmp_path, capsys):
+    assert call("sweep", *SHORT, "--method", "ce", "--lr", "0.01", "1e30", "0.02", "--runs", tmp_path) == 1
+    out, err = capsys.readouterr()
+    assert "2 of 3 runs finished, 1 failed" in out
+    assert re.search(r"FAILED: .*diverged", out)
+    assert "Traceback" not in out + err
+
+
+def test_a_grid_file_says_the_same_as_options(tmp_path, capsys):
+    grid = tmp_path / "grid.toml"
+    grid.write_text("\n".join(f"{k} = {v!r}" for k, v in {"method": ["ce", "kd"], "seed": [0, 1], **ONE_EPOCH}.items()))
+    assert call("sweep", grid, "--dry-run") == 0
+    from_file = capsys.readouterr().out
+    assert call("sweep", "--method", "ce", "kd", "--seed", "0", "1", *SHORT, "--dry-run") == 0
+    assert capsys.readouterr().out == from_file
+    assert from_file.endswith("4 runs, and the teachers they need\n")
+
+
+def test_options_win_over_the_grid_file(tmp_path, capsys):
+    grid = tmp_path / "grid.toml"
+    grid.write_text('method = "ce"\nseed = [0, 1, 2]\n')
+    assert call("sweep", grid, "--seed", "7", "--dry-run") == 0
+    assert "-ce-s7-" in capsys.readouterr().out.splitlines()[0]
+
+
+def test_a_dry_run_trains_nothing(tmp_path, capsys):
+    assert call("sweep", "--method", "ce", "--dry-run", "--runs", tmp_path / "runs") == 0
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_option_is_given_only_to_the_methods_that_have_it():
+    configs = {config.method: config for config in expand({"method": ["ce", "kd", "ltkd"], "alpha": 2.5})}
+    assert configs["ltkd"].options["alpha"] == 2.5
+    assert "alpha" not in configs["kd"].options
+    assert configs["ce"].options == {}
+
+
+def test_a_method_without_the_option_that_varies_is_run_once():
+    configs = expand({"method": ["ce", "ltkd"], "alpha": [1.0, 2.0, 6.0]})
+    assert [config.method for config in configs] == ["ce", "ltkd", "ltkd", "ltkd"]
+
+
+def test_an_option_that_no_method_of_the_sweep_has_is_an_error():
+    with pytest.raises(ConfigError, match="alpha"):
+        expand({"method": ["ce", "kd"], "alpha": [1.0, 2.0]})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b'method = ["ce"', "not TOML"),
+        (b"\xff\xfe\x00", "grid"),
+        (b'method = ["lktd"]', "did you mean 'ltkd'"),
+        (b"alfa = 1", "did you mean 'alpha'"),
+        (b"epochs = [1, 0]", "epochs = 0"),
+        (b'epochs = "1"', "epochs = '1'"),
+    ],
+    ids=["cut", "binary", "method", "option", "range", "type"],
+)
+def test_a_bad_grid_file_gives_one_line_and_exit_2(tmp_path, capsys, text, message):
+    grid = tmp_path / "grid.toml"
+    grid.write_bytes(text)
+    assert call("sweep", grid, "--dry-run") == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_grid_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"nowhere\.toml"):
+        read_grid(tmp_path / "nowhere.toml")
+
+
+# --- table and check-data ---
+
+
+def test_the_table_of_means_has_a_row_a_method(store, capsys):
+    assert call("table", "--runs", store, "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert {row["method"]: row["seeds"] for row in rows} == {"ce": "2", "kd": "2", "ltkd": "2"}
+
+
+def test_the_table_shows_the_interval(store, capsys):
+    assert call("table", "--runs", store) == 0
+    assert re.search(r"ltkd\b.* 2 .*\d+\.\d\d ± \d+\.\d\d", capsys.readouterr().out)
+
+
+def test_the_table_by_run_names_every_run(store, capsys):
+    assert call("table", "--runs", store, "--by-run") == 0
+    out = capsys.readouterr().out
+    assert all(folder.name in out for folder in store.iterdir())
+
+
+def test_an_empty_table_says_how_to_begin(tmp_path, capsys):
+    assert call("table", "--runs", tmp_path) == 0
+    assert "python -m ltkd train" in capsys.readouterr().out
+
+
+def test_a_damaged_run_gives_one_line_and_exit_2(tmp_path, capsys):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{")
+    assert call("table", "--runs", tmp_path) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_check_data_says_what_is_there(capsys):
+    assert call("check-data", "--imbalance-factor", "20") == 0
+    out = capsys.readouterr().out
+    for part in (
+        "417 training and 500 test images",
+        "10 classes",
+        "124 to 6",
+        "head 3, medium 4, tail 3",
+        "many 1, medium 5, few 4",
+    ):
+        assert part in out
+
+
+def test_check_data_names_what_is_missing(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("ltkd.datasets.sources._download", lambda *_: False)
+    assert call("check-data", "--dataset", "cifar100", "--data", tmp_path) == 2
+    err = capsys.readouterr().err
+    assert str(tmp_path) in err
+    assert err.count("\n") == 1

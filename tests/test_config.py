@@ -1,0 +1,370 @@
+import json
+from dataclasses import fields, replace
+
+import pytest
+
+from ltkd import METHODS, ConfigError, RunConfig
+from ltkd.datasets import SOURCES
+from ltkd.models import MODELS
+from ltkd.recipes import RECIPES, recipe_for
+from ltkd.training import learning_rate
+
+make = RunConfig.make
+
+
+# --- identity ---
+
+
+EVERY_FIELD = {
+    "recipe": "digits",
+    "dataset": "digits",
+    "imbalance_factor": 20.0,
+    "profile": "exp",
+    "subset_seed": None,
+    "image_size": None,
+    "n_groups": 3,
+    "teacher": "resnet14",
+    "student": "resnet8x0.5",
+    "method": "ltkd",
+    "options": {"temperature": 4.0, "ce_weight": 1.0, "warmup": 0, "alpha": 1.0, "beta": 1.0},
+    "epochs": 24,
+    "teacher_epochs": None,
+    "batch_size": 64,
+    "lr": 0.05,
+    "lr_warmup": 0,
+    "milestones": [0.75, 0.9],
+    "lr_decay": 0.1,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 0.0005,
+    "augmentation": "crop1",
+    "normalization": "data",
+    "test_every": 5,
+    "seed": 0,
+}
+
+
+def test_a_config_keeps_its_id():
+    """Whoever changes this literal makes every stored run a stranger."""
+    assert RunConfig.from_dict(EVERY_FIELD).id == "343c12f017"
+
+
+def test_the_name_of_a_run_is_readable_and_ends_in_its_id():
+    config = make(method="kd", student="resnet8", imbalance_factor=20, seed=3)
+    assert config.name == f"digits-exp20-resnet8-kd-s3-{config.id}"
+
+
+def test_the_id_does_not_depend_on_the_recipes_name():
+    assert replace(make(), recipe="folder").id == make().id
+
+
+def test_a_teacher_that_the_method_does_not_need_has_no_say():
+    assert make(method="ce", teacher="resnet20", teacher_epochs=7).id == make(method="ce").id
+
+
+def test_the_subsets_seed_is_the_runs_seed_unless_it_is_given():
+    assert make(seed=3, subset_seed=3).id == make(seed=3).id
+    assert make(seed=3, subset_seed=2).id != make(seed=3).id
+
+
+def test_the_teachers_epochs_are_the_students_unless_they_are_given():
+    assert make(epochs=9, teacher_epochs=9).id == make(epochs=9).id
+    assert make(epochs=9, teacher_epochs=8).id != make(epochs=9).id
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"epochs": 25},
+        {"imbalance_factor": 10},
+        {"profile": "step"},
+        {"image_size": 16},
+        {"n_groups": 4},
+        {"teacher": "resnet110"},
+        {"student": "resnet56"},
+        {"method": "kd"},
+        {"alpha": 2.0},
+        {"batch_size": 32},
+        {"lr": 0.1},
+        {"milestones": (0.5,)},
+        {"normalization": "cifar10"},
+        {"augmentation": "none"},
+    ],
+    ids=str,
+)
+def test_whatever_changes_a_run_changes_its_id(change):
+    assert make(**change).id != make().id
+
+
+def test_ways_to_write_the_same_value_have_one_id():
+    assert make(imbalance_factor=20, alpha=1).id == make(imbalance_factor=20.0, options={"alpha": 1.0}).id
+
+
+def test_a_config_comes_back_from_json():
+    config = make(profile=(9,) * 10, alpha=2, milestones=[0.5, 0.25], subset_seed=4, teacher_epochs=3)
+    stored = RunConfig.from_dict(json.loads(json.dumps(config.to_dict())))
+    assert (stored, stored.id) == (config, config.id)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_and_method_comes_back_from_json(recipe, method):
+    config = make(recipe, method=method)
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))).id == config.id
+
+
+# --- recipes ---
+
+
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_every_data_set_has_a_recipe_of_its_own(dataset):
+    assert make(dataset=dataset).recipe == recipe_for(dataset) != "folder"
+
+
+def test_a_folder_uses_the_recipe_for_folders(tmp_path):
+    config = make(dataset=str(tmp_path))
+    assert (config.recipe, config.profile) == ("folder", "as-is")
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_sets_only_fields_and_options_that_exist(recipe):
+    names = {field.name for field in fields(RunConfig)}
+    assert set(RECIPES[recipe].defaults) <= names
+    for method, options in RECIPES[recipe].methods.items():
+        assert set(options) <= set(METHODS[method].options())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_a_recipe_marks_as_assumed_exists(recipe):
+    known = {field.name for field in fields(RunConfig)}
+    known |= {f"{name}.{option}" for name, cls in METHODS.items() for option in cls.options()}
+    assert set(RECIPES[recipe].assumptions) <= known
+
+
+@pytest.mark.parametrize(
+    ("recipe", "expected"),
+    [
+        (
+            "cifar-crd",
+            {
+                "epochs": 240,
+                "batch_size": 64,
+                "lr": 0.05,
+                "weight_decay": 5e-4,
+                "momentum": 0.9,
+                "nesterov": False,
+                "teacher": "resnet32x4",
+                "student": "resnet8x4",
+                "augmentation": "crop4-flip",
+                "normalization": "cifar100",
+            },
+        ),
+        (
+            "cifar-bkd",
+            {
+                "epochs": 200,
+                "batch_size": 128,
+                "lr": 0.1,
+                "lr_warmup": 5,
+                "weight_decay": 2e-4,
+                "momentum": 0.9,
+                "nesterov": False,
+                "teacher": "resnet32a",
+                "student": "resnet32a",
+                "subset_seed": 0,
+                "augmentation": "crop4-flip",
+                "normalization": "cifar10",
+            },
+        ),
+    ],
+)
+def test_a_recipe_carries_the_published_values(recipe, expected):
+    config = make(recipe, dataset="cifar100")
+    assert {name: getattr(config, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "method", "expected"),
+    [
+        ("cifar-crd", "ltkd", {"temperature": 4, "ce_weight": 1, "warmup": 20, "alpha": 6, "beta": 6}),
+        ("cifar-crd", "kd", {"temperature": 4, "ce_weight": 0.1, "warmup": 0, "kd_weight": 0.9}),
+        ("cifar-crd", "ce", {}),
+        (
+            "cifar-bkd",
+            "bkd",
+            {"temperature": 2, "ce_weight": 1, "warmup": 0, "kd_weight": 1, "effective_beta": 0.9999},
+        ),
+        ("cifar-bkd", "kd", {"temperature": 2, "ce_weight": 1, "warmup": 0, "kd_weight": 1}),
+    ],
+)
+def test_a_recipe_carries_the_methods_published_options(recipe, method, expected):
+    assert make(recipe, dataset="cifar100", method=method).options == expected
+
+
+@pytest.mark.parametrize(
+    ("recipe", "epoch", "lr"),
+    [
+        ("cifar-crd", 1, 0.05),
+        ("cifar-crd", 150, 0.05),
+        ("cifar-crd", 151, 0.005),
+        ("cifar-crd", 180, 0.005),
+        ("cifar-crd", 181, 0.0005),
+        ("cifar-crd", 210, 0.0005),
+        ("cifar-crd", 211, 0.00005),
+        ("cifar-crd", 240, 0.00005),
+        ("cifar-bkd", 1, 0.02),
+        ("cifar-bkd", 4, 0.08),
+        ("cifar-bkd", 5, 0.1),
+        ("cifar-bkd", 6, 0.1),
+        ("cifar-bkd", 160, 0.1),
+        ("cifar-bkd", 161, 0.001),
+        ("cifar-bkd", 180, 0.001),
+        ("cifar-bkd", 181, 0.00001),
+        ("cifar-bkd", 200, 0.00001),
+    ],
+)
+def test_the_learning_rate_warms_up_and_falls_where_the_recipe_says(recipe, epoch, lr):
+    assert learning_rate(make(recipe, dataset="cifar100"), epoch) == pytest.approx(lr, rel=1e-9)
+
+
+def test_what_the_caller_gives_wins_over_the_recipe():
+    config = make("cifar-crd", dataset="cifar100", lr=0.01, alpha=2)
+    assert (config.lr, config.options["alpha"], config.options["beta"]) == (0.01, 2.0, 6.0)
+
+
+def test_overrides_are_what_differs_from_the_recipe():
+    config = make("cifar-crd", dataset="cifar100", method="ltkd", seed=4, lr=0.1, epochs=240, temperature=2, alpha=6)
+    assert config.overrides() == {"lr": 0.1, "temperature": 2.0}
+
+
+def test_a_run_after_its_recipe_overrides_nothing():
+    assert make().overrides() == {}
+
+
+def test_assumptions_are_those_of_the_recipe_for_this_method():
+    assert set(make("cifar-crd", dataset="cifar100", method="ltkd").assumptions()) == {
+        "ltkd.temperature",
+        "ltkd.ce_weight",
+        "ltkd.warmup",
+        "ltkd.alpha",
+        "ltkd.beta",
+        "epochs",
+        "lr",
+        "subset_seed",
+    }
+    assert set(make("cifar-crd", dataset="cifar100", method="kd").assumptions()) == {"epochs", "lr", "subset_seed"}
+
+
+def test_what_the_caller_overrides_is_no_longer_assumed():
+    config = make("cifar-crd", dataset="cifar100", method="ltkd", temperature=2, lr=0.1)
+    assert not {"ltkd.temperature", "lr"} & set(config.assumptions())
+
+
+# --- the teacher's run ---
+
+
+def test_the_teachers_run_is_cross_entropy_on_the_same_data():
+    config = make(method="ltkd", teacher="resnet20", seed=2, lr=0.1, imbalance_factor=10, teacher_epochs=5)
+    teacher = config.for_teacher()
+    assert (teacher.method, teacher.student, teacher.teacher, teacher.epochs) == ("ce", "resnet20", None, 5)
+    for name in ("dataset", "imbalance_factor", "profile", "seed", "lr", "batch_size", "augmentation"):
+        assert getattr(teacher, name) == getattr(config, name)
+
+
+@pytest.mark.parametrize(
+    "change", [{"alpha": 3.0}, {"method": "kd"}, {"student": "resnet56"}, {"n_groups": 5}], ids=str
+)
+def test_students_of_one_teacher_share_its_run(change):
+    assert make(**change).for_teacher().id == make().for_teacher().id
+
+
+# --- bad input ---
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"imbalance_factor": value} for value in (0.5, float("nan"), float("inf"), "twenty", True, None)),
+        *({"epochs": value} for value in (0, -1, 1.5, True, "3", None)),
+        *({"teacher_epochs": value} for value in (0, 1.5)),
+        *({"batch_size": value} for value in (0, -64, 1.5)),
+        *({"temperature": value} for value in (0, -1, float("nan"), "4")),
+        *({"warmup": value} for value in (-1, 1.5, float("nan"), float("inf"))),
+        *({"lr": value} for value in (0, -0.1, float("nan"), float("inf"), "fast")),
+        *({"milestones": value} for value in ((0.5, 1.0), (0,), (-0.1,), (150, 180), 0.5, "0.5", (float("nan"),))),
+        *({"lr_decay": value} for value in (0, 1.5)),
+        *({"momentum": value} for value in (-0.1, 1.1)),
+        {"nesterov": 1},
+        {"nesterov": True, "momentum": 0.0},
+        {"lr_warmup": -1},
+        {"weight_decay": -1e-4},
+        {"seed": -1},
+        {"seed": 1.0},
+        {"subset_seed": -1},
+        {"image_size": 4},
+        {"image_size": 1000},
+        {"n_groups": 0},
+        {"test_every": 0},
+        {"dataset": ""},
+        {"dataset": None},
+        {"dataset": "digit"},
+        {"teacher": None},
+        {"student": None},
+        {"student": 8},
+        {"profile": (3, 0, 1)},
+        {"profile": (3.5, 1)},
+        {"profile": 7},
+        {"method": ["kd"]},
+        {"augmentation": ["none"]},
+        {"options": "alpha"},
+        {"options": {"alpha": "6"}},
+        {"method": "ce", "alpha": 1.0},
+    ],
+    ids=str,
+)
+def test_a_bad_setting_raises_one_sentence(settings):
+    with pytest.raises(ConfigError) as error:
+        make(**settings)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "nearest"),
+    [
+        ({"dataset": "cifar-100"}, "cifar100"),
+        ({"teacher": "resnet32_x4"}, "resnet32x4"),
+        ({"student": "resnet8_x4"}, "resnet8x4"),
+        ({"method": "lktd"}, "ltkd"),
+        ({"recipe": "cifar-crt"}, "cifar-crd"),
+        ({"profile": "expo"}, "exp"),
+        ({"augmentation": "crop4flip"}, "crop4-flip"),
+        ({"normalization": "cifar-100"}, "cifar100"),
+        ({"batchsize": 64}, "batch_size"),
+        ({"alfa": 1.0}, "alpha"),
+        ({"options": {"alfa": 1.0}}, "alpha"),
+    ],
+    ids=str,
+)
+def test_an_unknown_name_is_answered_with_the_nearest(settings, nearest):
+    with pytest.raises(ConfigError, match=f"did you mean '{nearest}'") as error:
+        make(**settings)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_field_of_a_stored_config_raises():
+    with pytest.raises(ConfigError, match="temperatures"):
+        RunConfig.from_dict(make().to_dict() | {"temperatures": 4.0})
+
+
+def test_networks_of_ones_own_need_no_known_name():
+    assert replace(make(), student="custom:Net-12345678").student == "custom:Net-12345678"
+
+
+def test_a_config_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        make().lr = 1.0
+
+
+def test_every_network_can_be_named():
+    assert {make(student=name).student for name in MODELS} == set(MODELS)

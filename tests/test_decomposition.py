@@ -1,0 +1,165 @@
+import math
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from helpers import draw, extreme_logits, random_groups
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltkd import ClassGroups, ConfigError, decompose, group_mass
+
+GROUPS = ClassGroups(("head", "medium", "tail"), torch.tensor([2, 0, 0, 1, 1, 2, 0, 1, 2]))
+COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+needs_compiler = pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
+
+
+def probabilities(logits, temperature):
+    """Eq. 1, for one row."""
+    exponentials = [math.exp(z / temperature) for z in logits]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def kl(p, q):
+    return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def decompose_row(teacher_logits, student_logits, members, temperature):
+    """Eq. 2, 3, 6 and 7 for one row, from plain probabilities; members: the classes of each group."""
+    p, q = probabilities(teacher_logits, temperature), probabilities(student_logits, temperature)
+    p_group = [sum(p[i] for i in classes) for classes in members]
+    q_group = [sum(q[i] for i in classes) for classes in members]
+    within = [
+        kl([p[i] / p_group[g] for i in classes], [q[i] / q_group[g] for i in classes])
+        for g, classes in enumerate(members)
+    ]
+    return {
+        "kl": kl(p, q),
+        "cross": kl(p_group, q_group),
+        "within": within,
+        "teacher_mass": p_group,
+        "student_mass": q_group,
+    }
+
+
+partitions = st.integers(2, 12).flatmap(
+    lambda c: st.builds(random_groups, st.just(c), st.integers(1, c), st.integers(0, 10**6))
+)
+seeds = st.integers(0, 10**6)
+temperatures = st.sampled_from([0.5, 1.0, 2.0, 4.0])
+
+
+@given(groups=partitions, seed=seeds, temperature=temperatures)
+def test_every_part_equals_the_papers_equations(groups, seed, temperature):
+    teacher, student = draw(4, groups.n_classes, seed=seed), draw(4, groups.n_classes, seed=seed + 1)
+    members = [[i for i, group in enumerate(groups.index.tolist()) if group == g] for g in range(groups.n_groups)]
+    parts = decompose(teacher, student, groups, temperature=temperature)
+    for b in range(4):
+        expected = decompose_row(teacher[b].tolist(), student[b].tolist(), members, temperature)
+        for name, value in expected.items():
+            np.testing.assert_allclose(getattr(parts, name)[b], value, rtol=1e-9, atol=1e-12, err_msg=name)
+
+
+@given(groups=partitions, seed=seeds, temperature=temperatures, scale=st.sampled_from([0.1, 3.0, 50.0]))
+def test_the_parts_add_up_to_the_divergence(groups, seed, temperature, scale):
+    teacher, student = (draw(5, groups.n_classes, seed=seed + k, scale=scale) for k in (0, 1))
+    parts = decompose(teacher, student, groups, temperature=temperature)
+    total = parts.cross + (parts.teacher_mass * parts.within).sum(1)
+    torch.testing.assert_close(total, parts.kl, rtol=1e-10, atol=1e-10)
+
+
+@given(groups=partitions, seed=seeds, shift=st.floats(-100, 100))
+def test_a_constant_added_to_the_logits_changes_nothing(groups, seed, shift):
+    teacher, student = draw(3, groups.n_classes, seed=seed), draw(3, groups.n_classes, seed=seed + 1)
+    parts, shifted = decompose(teacher, student, groups), decompose(teacher + shift, student - shift, groups)
+    torch.testing.assert_close(tuple(shifted), tuple(parts), rtol=1e-9, atol=1e-9)
+
+
+@given(groups=partitions, seed=seeds)
+def test_the_order_of_the_groups_changes_the_order_of_the_parts_alone(groups, seed):
+    teacher, student = draw(3, groups.n_classes, seed=seed), draw(3, groups.n_classes, seed=seed + 1)
+    order = torch.randperm(groups.n_groups, generator=torch.Generator().manual_seed(seed))
+    renamed = ClassGroups(groups.names, order.argsort()[groups.index])
+    parts, permuted = decompose(teacher, student, groups), decompose(teacher, student, renamed)
+    torch.testing.assert_close(permuted.cross, parts.cross)
+    torch.testing.assert_close(permuted.within, parts.within[:, order])
+    torch.testing.assert_close(permuted.teacher_mass, parts.teacher_mass[:, order])
+
+
+@given(groups=partitions, seed=seeds, temperature=temperatures)
+def test_group_masses_sum_to_one(groups, seed, temperature):
+    mass = group_mass(draw(3, groups.n_classes, seed=seed), groups, temperature=temperature)
+    torch.testing.assert_close(mass.sum(1), torch.ones(3, dtype=mass.dtype))
+
+
+def test_one_group_leaves_all_to_the_within_term():
+    parts = decompose(draw(6, 9), draw(6, 9, seed=1), ClassGroups(("all",), torch.zeros(9, dtype=torch.long)))
+    torch.testing.assert_close(parts.within[:, 0], parts.kl)
+    torch.testing.assert_close(parts.cross, torch.zeros(6, dtype=torch.float64))
+
+
+def test_one_class_a_group_leaves_all_to_the_cross_term():
+    parts = decompose(draw(6, 9), draw(6, 9, seed=1), ClassGroups("abcdefghi", torch.arange(9)))
+    torch.testing.assert_close(parts.cross, parts.kl)
+    assert (parts.within == 0).all()
+
+
+def test_equal_logits_have_no_divergence_anywhere():
+    parts = decompose(draw(6, 9), draw(6, 9), GROUPS)
+    assert parts.kl.abs().max() == parts.cross.abs().max() == parts.within.abs().max() == 0
+
+
+def test_the_8142_classes_of_inaturalist_add_up_in_float32():
+    groups = random_groups(8142, 3)
+    parts = decompose(draw(16, 8142, dtype=torch.float32), draw(16, 8142, seed=1, dtype=torch.float32), groups)
+    torch.testing.assert_close(parts.cross + (parts.teacher_mass * parts.within).sum(1), parts.kl)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_values_and_gradients_are_finite_at_extreme_logits(dtype):
+    student, teacher = extreme_logits(dtype)
+    student.requires_grad_()
+    parts = decompose(teacher, student, GROUPS)
+    sum(part.sum() for part in parts).backward()
+    assert all(part.isfinite().all() for part in parts)
+    assert student.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_logits_are_computed_in_float32(dtype):
+    teacher, student = draw(4, 9).to(dtype), draw(4, 9, seed=1).to(dtype)
+    parts, expected = decompose(teacher, student, GROUPS), decompose(teacher.float(), student.float(), GROUPS)
+    assert all(torch.equal(a, b) for a, b in zip(parts, expected, strict=True))
+
+
+def test_autocast_changes_nothing_and_does_not_warn():
+    teacher, student = draw(4, 9, dtype=torch.float32), draw(4, 9, seed=1, dtype=torch.float32)
+    expected = decompose(teacher, student, GROUPS)
+    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        parts = decompose(teacher, student, GROUPS)
+    torch.testing.assert_close(tuple(parts), tuple(expected))
+
+
+@needs_compiler
+def test_it_compiles_as_one_graph():
+    teacher, student = draw(4, 9, dtype=torch.float32), draw(4, 9, seed=1, dtype=torch.float32)
+    parts = torch.compile(decompose, fullgraph=True)(teacher, student, GROUPS)
+    torch.testing.assert_close(tuple(parts), tuple(decompose(teacher, student, GROUPS)))
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student"),
+    [((4, 9), (4, 8)), ((4, 9), (3, 9)), ((9,), (9,)), ((4, 8), (4, 8)), ((2, 4, 9), (2, 4, 9))],
+)
+def test_wrong_shapes_raise(teacher, student):
+    with pytest.raises(ConfigError):
+        decompose(draw(*teacher), draw(*student), GROUPS)
+
+
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
+def test_a_temperature_that_is_not_positive_raises(temperature):
+    with pytest.raises(ConfigError, match="temperature"):
+        decompose(draw(4, 9), draw(4, 9), GROUPS, temperature=temperature)

@@ -1,0 +1,339 @@
+import math
+import shutil
+import warnings
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers import draw, extreme_logits, softmax
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ltkd import ClassGroups, ConfigError, decompose, group_mass, losses, rebalance
+from ltkd.datasets import class_counts
+
+COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+GROUPS = ClassGroups(("head", "medium", "tail"), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]))
+ONE_GROUP = ClassGroups(("all",), torch.zeros(9, dtype=torch.long))
+COUNTS = torch.tensor([500, 300, 200, 100, 60, 40, 20, 10, 5])
+WEIGHTS = torch.tensor([0.1, 0.2, 0.4, 0.6, 0.9, 1.2, 1.5, 2.0, 2.1])
+BIAS = torch.tensor([3.0, 3, 3, 1, 1, 1, -2, -2, -2], dtype=torch.float64)  # of a teacher that favours the head
+
+LOSSES = {
+    "kd": partial(losses.kd, temperature=3.0),
+    "bkd": partial(losses.bkd, class_weights=WEIGHTS, temperature=2.0),
+    "ltkd": partial(losses.ltkd, groups=GROUPS, alpha=2.0, beta=0.5, temperature=4.0),
+}
+every_loss = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+every_temperature = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+
+
+# --- oracles: float64, closed form, plain probabilities ---
+
+
+def kl(p, q):
+    return (p * np.log(p / q)).sum(-1)
+
+
+def kd_oracle(student, teacher, temperature):
+    return temperature**2 * kl(softmax(teacher, temperature), softmax(student, temperature)).mean()
+
+
+def bkd_oracle(student, teacher, weights, temperature):
+    target = np.asarray(weights, dtype=np.float64) * softmax(teacher, temperature)
+    target /= target.sum(1, keepdims=True)
+    return temperature**2 * kl(target, softmax(student, temperature)).mean()
+
+
+def rebalance_oracle(mass, batch_mass=None):
+    """Eq. 9, 10 and 11, one after the other."""
+    batch = mass.sum(0) if batch_mass is None else batch_mass
+    scaled = mass * (batch.mean() / batch)
+    return scaled / scaled.sum(1, keepdims=True)
+
+
+def ltkd_oracle(student, teacher, index, alpha, beta, temperature):
+    p, q = softmax(teacher, temperature), softmax(student, temperature)
+    members = [np.flatnonzero(np.asarray(index) == g) for g in range(max(index) + 1)]
+    p_group, q_group = (np.stack([x[:, m].sum(1) for m in members], 1) for x in (p, q))
+    within = sum(kl(p[:, m] / p_group[:, [g]], q[:, m] / q_group[:, [g]]) for g, m in enumerate(members))
+    return temperature**2 * (alpha * kl(rebalance_oracle(p_group), q_group) + beta * within).mean()
+
+
+# --- values ---
+
+
+@every_temperature
+def test_kd_is_the_closed_form(temperature):
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    expected = kd_oracle(student, teacher, temperature)
+    assert losses.kd(student, teacher, temperature=temperature).item() == pytest.approx(expected, rel=1e-12)
+
+
+@every_temperature
+def test_kd_is_pytorchs_divergence_times_temperature_squared(temperature):
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    logs = F.log_softmax(student / temperature, 1)
+    expected = F.kl_div(logs, F.softmax(teacher / temperature, 1), reduction="batchmean") * temperature**2
+    torch.testing.assert_close(losses.kd(student, teacher, temperature=temperature), expected)
+
+
+@every_temperature
+def test_bkd_is_the_closed_form(temperature):
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    expected = bkd_oracle(student, teacher, WEIGHTS, temperature)
+    assert losses.bkd(student, teacher, WEIGHTS, temperature=temperature).item() == pytest.approx(expected, rel=1e-12)
+
+
+@every_temperature
+@pytest.mark.parametrize(("alpha", "beta"), [(6.0, 6.0), (1.0, 0.0), (0.0, 1.0)])
+def test_ltkd_is_the_closed_form(temperature, alpha, beta):
+    student, teacher = draw(8, 9), draw(8, 9, seed=1) + BIAS
+    expected = ltkd_oracle(student, teacher, GROUPS.index.tolist(), alpha, beta, temperature)
+    value = losses.ltkd(student, teacher, GROUPS, alpha=alpha, beta=beta, temperature=temperature)
+    assert value.item() == pytest.approx(expected, rel=1e-12)
+
+
+def test_ltkd_is_its_two_terms_weighted():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    cross, within = losses.ltkd_terms(student, teacher, GROUPS, temperature=2.0)
+    whole = losses.ltkd(student, teacher, GROUPS, alpha=3.0, beta=5.0, temperature=2.0)
+    torch.testing.assert_close(whole, 3 * cross + 5 * within)
+
+
+@every_loss
+def test_a_loss_is_one_number_in_float32_or_better(loss):
+    for dtype, expected in ((torch.float16, torch.float32), (torch.float64, torch.float64)):
+        value = loss(draw(4, 9).to(dtype), draw(4, 9, seed=1).to(dtype))
+        assert (value.shape, value.dtype) == ((), expected)
+
+
+# --- properties ---
+
+
+def test_bkd_with_equal_counts_is_kd():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    weights = losses.effective_number_weights([70] * 9)
+    torch.testing.assert_close(
+        losses.bkd(student, teacher, weights, temperature=2.0), losses.kd(student, teacher, temperature=2.0)
+    )
+
+
+def test_bkd_depends_on_the_ratios_of_the_weights_alone():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    value, scaled = (losses.bkd(student, teacher, w, temperature=2.0) for w in (WEIGHTS, 64 * WEIGHTS))
+    torch.testing.assert_close(value, scaled)
+
+
+def test_bkd_moves_the_target_towards_rare_classes():
+    teacher = draw(8, 9, seed=1)
+    student = draw(8, 9).requires_grad_()
+    plain, balanced = (
+        torch.autograd.grad(losses.bkd(student, teacher, w, temperature=1.0), student)[0]
+        for w in (torch.ones(9), WEIGHTS)
+    )
+    assert (balanced[:, -1] < plain[:, -1]).all()  # a smaller gradient raises the rarest class's logit more
+    assert (balanced[:, 0] > plain[:, 0]).all()
+
+
+@every_temperature
+def test_ltkd_with_one_group_is_beta_times_kd(temperature):
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    value = losses.ltkd(student, teacher, ONE_GROUP, alpha=7.0, beta=0.3, temperature=temperature)
+    torch.testing.assert_close(value, 0.3 * losses.kd(student, teacher, temperature=temperature))
+
+
+def test_ltkd_of_a_balanced_teacher_keeps_the_plain_cross_term():
+    row = draw(1, 9, seed=1)[0]
+    teacher, student = torch.stack([row, row.roll(3), row.roll(6)]), draw(3, 9)  # rolled by whole groups
+    parts = decompose(teacher, student, GROUPS)
+    value = losses.ltkd(student, teacher, GROUPS, alpha=2.0, beta=0.5, temperature=1.0)
+    torch.testing.assert_close(value, (2 * parts.cross + 0.5 * parts.within.sum(1)).mean())
+
+
+@pytest.mark.parametrize(
+    "loss", [LOSSES["kd"], partial(LOSSES["ltkd"], alpha=0.0)], ids=["kd", "the within-group term"]
+)
+def test_a_student_like_its_teacher_has_no_loss(loss):
+    logits = draw(8, 9)
+    assert abs(loss(logits, logits).item()) < 1e-12
+
+
+@every_loss
+def test_the_gradient_of_each_row_sums_to_zero(loss):
+    student = draw(8, 9).requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(student, draw(8, 9, seed=1)), student)
+    torch.testing.assert_close(gradient.sum(1), torch.zeros(8, dtype=torch.float64))
+
+
+@every_loss
+def test_gradients_are_those_of_finite_differences(loss):
+    teacher = draw(3, 9, seed=1)
+    assert torch.autograd.gradcheck(lambda student: loss(student, teacher), draw(3, 9).requires_grad_())
+
+
+@every_loss
+@given(seed=st.integers(0, 10**6), shift=st.floats(-50, 50))
+def test_a_constant_added_to_the_logits_does_not_change_a_loss(loss, seed, shift):
+    student, teacher = draw(4, 9, seed=seed), draw(4, 9, seed=seed + 1)
+    torch.testing.assert_close(loss(student + shift, teacher - shift), loss(student, teacher), rtol=1e-8, atol=1e-8)
+
+
+# --- rebalancing ---
+
+
+@given(seed=st.integers(0, 10**6), n_groups=st.integers(1, 6))
+def test_rebalance_is_equations_9_to_11(seed, n_groups):
+    mass = draw(7, n_groups, seed=seed, scale=2.0).softmax(1)
+    np.testing.assert_allclose(rebalance(mass), rebalance_oracle(mass.numpy()), rtol=1e-10)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_rebalanced_rows_sum_to_one(seed):
+    mass = draw(7, 3, seed=seed, scale=5.0).softmax(1)
+    torch.testing.assert_close(rebalance(mass).sum(1), torch.ones(7, dtype=torch.float64))
+
+
+def test_masses_that_are_balanced_in_the_batch_stay_as_they_are():
+    mass = torch.tensor([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.2, 0.5]])
+    torch.testing.assert_close(rebalance(mass), mass)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("temperature", [1.0, 2.0, 4.0])
+def test_batch_sums_are_nearer_to_each_other_after_rebalancing(seed, temperature):
+    mass = group_mass(draw(64, 9, seed=seed) + BIAS, GROUPS, temperature=temperature)
+    before, after = mass.sum(0), rebalance(mass).sum(0)  # Eq. 11's normalisation leaves a rest: they need not be equal
+    assert after.max() - after.min() < before.max() - before.min()
+
+
+def test_a_batch_mass_from_outside_takes_the_place_of_the_rows_own():
+    mass, outside = draw(7, 3).softmax(1), torch.tensor([9.0, 4.0, 2.0], dtype=torch.float64)
+    np.testing.assert_allclose(rebalance(mass, outside), rebalance_oracle(mass.numpy(), outside.numpy()), rtol=1e-10)
+
+
+def test_the_same_sum_given_from_outside_changes_nothing():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1) + BIAS
+    loss = partial(LOSSES["ltkd"], student, teacher)
+    torch.testing.assert_close(loss(batch_mass=group_mass(teacher, GROUPS, temperature=4.0).sum(0)), loss())
+
+
+def test_half_batches_with_the_whole_batchs_mass_average_to_its_loss():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1) + BIAS
+    mass = group_mass(teacher, GROUPS, temperature=4.0).sum(0)
+    halves = [LOSSES["ltkd"](s, t, batch_mass=mass) for s, t in zip(student.split(4), teacher.split(4), strict=True)]
+    torch.testing.assert_close(sum(halves) / 2, LOSSES["ltkd"](student, teacher))
+
+
+def test_a_group_without_mass_leaves_the_rebalanced_mass_finite():
+    mass = torch.tensor([[0.75, 0.25, 0.0], [0.5, 0.5, 0.0]])
+    assert rebalance(mass).isfinite().all()
+    assert rebalance(mass, mass.sum(0)).isfinite().all()
+
+
+@pytest.mark.parametrize("outside", [False, True], ids=["own batch mass", "batch mass from outside"])
+def test_a_group_without_mass_leaves_ltkd_finite(outside):
+    teacher = torch.zeros(4, 9).index_fill(1, torch.tensor([6, 7, 8]), -1e4)  # the tail's probability underflows to 0
+    batch_mass = group_mass(teacher, GROUPS, temperature=4.0).sum(0) if outside else None
+    student = draw(4, 9, dtype=torch.float32).requires_grad_()
+    value = LOSSES["ltkd"](student, teacher, batch_mass=batch_mass)
+    value.backward()
+    assert value.isfinite()
+    assert student.grad.isfinite().all()
+
+
+# --- class weights ---
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
+def test_class_weights_sum_to_the_number_of_classes(beta):
+    assert losses.effective_number_weights(COUNTS, beta=beta).sum().item() == pytest.approx(9)
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
+def test_class_weights_are_inverse_to_the_effective_number(beta):
+    weights = losses.effective_number_weights(COUNTS, beta=beta).double()
+    expected = (1 - beta ** COUNTS[0].double()) / (1 - beta ** COUNTS.double())
+    torch.testing.assert_close(weights / weights[0], expected, rtol=1e-5, atol=0)
+
+
+def test_class_weights_of_cifar100_lt_span_the_range_of_bkds_code():
+    weights = losses.effective_number_weights(class_counts("exp", 100, [500] * 100))
+    assert weights.min().item() == pytest.approx(0.045, abs=5e-4)
+    assert weights.max().item() == pytest.approx(4.38, abs=5e-3)
+
+
+@pytest.mark.parametrize("beta", [-0.1, 1.0, 1.5, math.nan])
+def test_beta_of_the_class_weights_must_lie_in_0_to_1(beta):
+    with pytest.raises(ConfigError, match="beta"):
+        losses.effective_number_weights(COUNTS, beta=beta)
+
+
+def test_a_class_without_images_has_no_weight():
+    with pytest.raises(ConfigError, match="at least one image"):
+        losses.effective_number_weights([10, 0, 3])
+
+
+# --- numbers at the edge, and other ways to run ---
+
+
+@every_loss
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_values_and_gradients_are_finite_at_extreme_logits(loss, dtype):
+    student, teacher = extreme_logits(dtype)
+    student.requires_grad_()
+    value = loss(student, teacher)
+    value.backward()
+    assert value.isfinite()
+    assert student.grad.isfinite().all()
+    assert student.grad.any()
+
+
+@every_loss
+def test_autocast_changes_nothing_and_does_not_warn(loss):
+    student, teacher = draw(4, 9, dtype=torch.float32), draw(4, 9, seed=1, dtype=torch.float32)
+    with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        value = loss(student, teacher)
+    torch.testing.assert_close(value, loss(student, teacher))
+
+
+@pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
+@every_loss
+def test_it_compiles_as_one_graph_with_its_gradient(loss):
+    student, teacher = draw(4, 9, dtype=torch.float32).requires_grad_(), draw(4, 9, seed=1, dtype=torch.float32)
+    value = torch.compile(loss, fullgraph=True)(student, teacher)
+    torch.testing.assert_close(value, loss(student, teacher))
+    gradients = [torch.autograd.grad(v, student)[0] for v in (value, loss(student, teacher))]
+    torch.testing.assert_close(*gradients)
+
+
+# --- wrong input ---
+
+
+@every_loss
+@pytest.mark.parametrize(("student", "teacher"), [((4, 9), (4, 8)), ((4, 9), (3, 9)), ((9,), (9,))])
+def test_wrong_shapes_raise(loss, student, teacher):
+    with pytest.raises(ConfigError):
+        loss(draw(*student), draw(*teacher))
+
+
+@every_loss
+@pytest.mark.parametrize("temperature", [0, -2.0, math.nan])
+def test_a_temperature_that_is_not_positive_raises(loss, temperature):
+    with pytest.raises(ConfigError, match="temperature"):
+        loss(draw(4, 9), draw(4, 9), temperature=temperature)
+
+
+@pytest.mark.parametrize("n", [1, 8, 10])
+def test_bkd_needs_one_weight_a_class(n):
+    with pytest.raises(ConfigError):
+        losses.bkd(draw(4, 9), draw(4, 9), torch.ones(n), temperature=2.0)
+
+
+@pytest.mark.parametrize("n", [1, 2, 4])
+def test_ltkd_needs_one_batch_mass_a_group(n):
+    with pytest.raises(ConfigError):
+        LOSSES["ltkd"](draw(4, 9), draw(4, 9), batch_mass=torch.ones(n))
