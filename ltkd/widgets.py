@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from . import plots
 
-REDRAW_SECONDS = 0.25  # a browser keeps up with four redraws a second, not with one a training step
+REDRAW_SECONDS = 0.5  # a browser keeps up with some redraws a second, not with one a training step
 
 
 def explore(draw, **controls):
@@ -59,20 +59,26 @@ def replace_contents(figure, new):
 class LiveCurves:
     """Loss and accuracy of the runs in training, redrawn as they grow: `fit(config, callbacks=[live])`.
 
-    Display `live.figure` in a cell before the one that trains.
+    columns: {column of the history: title of its panel}. Display `live.figure` in a cell before the one that trains,
+    and call `live.draw()` at the end.
     """
 
     def __init__(self, columns):
         self.columns = columns
         self.histories, self.drawn_at = {}, 0.0
-        self.figure = go.FigureWidget(self._draw())
+        self.figure = go.FigureWidget(self._figure())
 
     def __call__(self, config, history):
-        self.histories[f"{config.method} {config.student}"] = pd.DataFrame(history)
-        finished = len(history) == config.epochs
-        if finished or time.monotonic() - self.drawn_at >= REDRAW_SECONDS:
-            replace_contents(self.figure, self._draw())
-            self.drawn_at = time.monotonic()
+        self.histories[f"{config.method} {config.student}"] = history
+        if time.monotonic() - self.drawn_at >= REDRAW_SECONDS:
+            self.draw()
 
-    def _draw(self):
-        return plots.curves(self.histories, self.columns, y="", title="Training, live")
+    def draw(self):
+        """Redraw at once; the last word after a series of runs."""
+        replace_contents(self.figure, self._figure())
+        self.drawn_at = time.monotonic()
+
+    def _figure(self):
+        numbers = ["epoch", *self.columns]
+        frames = {label: pd.DataFrame(rows)[numbers] for label, rows in self.histories.items()}
+        return plots.curves(frames, self.columns, y="", title="Training, live")

@@ -12,6 +12,7 @@ import urllib.error
 import warnings
 import zipfile
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -66,11 +67,8 @@ def data_root(root=None):
 
 def digits(*, root=None, image_size=None):
     """scikit-learn's 1,797 hand-written digits, 8 x 8, grey: 50 images a class for the test, 124 for training."""
-    from sklearn.datasets import load_digits
-
     del root  # they come with scikit-learn
-    data = load_digits()
-    pixels, labels = np.round(data.images * (255 / 16)).astype(np.uint8), data.target
+    pixels, labels = _digits_arrays()
     whole = _image_set([_resize(Image.fromarray(x), image_size) for x in pixels], labels)
     order = np.random.default_rng(0).permutation(len(labels))  # the split is part of the data set: no seed of a run
     by_class = [order[labels[order] == c] for c in range(10)]
@@ -80,6 +78,15 @@ def digits(*, root=None, image_size=None):
         tuple(str(c) for c in range(10)),
         "scikit-learn's digits",
     )
+
+
+@cache
+def _digits_arrays():
+    """Pixels (1797, 8, 8) from 0 to 255, and labels; read once, since parsing them takes longer than an epoch."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    return np.round(data.images * (255 / 16)).astype(np.uint8), data.target
 
 
 def find(name, *, root=None, image_size=None, download=True):
@@ -302,27 +309,27 @@ def _cached(place, pattern, image_size, read):
     files = sorted(f for f in place.rglob(pattern) if f.is_file())
     stamp = [[str(f.relative_to(place)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
     key = hashlib.sha256(json.dumps([str(place.resolve()), image_size, stamp]).encode()).hexdigest()[:16]
-    cache = cache_folder() / f"{place.name}-{key}.safetensors"
-    if cache.is_file():
+    stored_at = cache_folder() / f"{place.name}-{key}.safetensors"
+    if stored_at.is_file():
         try:
-            with safe_open(cache, "pt") as stored:
+            with safe_open(stored_at, "pt") as stored:
                 sets = [ImageSet(stored.get_tensor(f"{s}.images"), stored.get_tensor(f"{s}.labels")) for s in SPLITS]
                 return Source(*sets, tuple(json.loads(stored.metadata()["class_names"])), stored.metadata()["found"])
         except (SafetensorError, OSError, KeyError, ValueError):
-            cache.unlink(missing_ok=True)  # a damaged cache is only a slow start
+            stored_at.unlink(missing_ok=True)  # a damaged cache is only a slow start
     source = read(place, files, image_size)
-    _store(cache, source)
+    _store(stored_at, source)
     return source
 
 
 SPLITS = ("train", "test")
 
 
-def _store(cache, source):
+def _store(path, source):
     from safetensors.torch import save
 
     tensors = {f"{s}.{part}": getattr(getattr(source, s), part) for s in SPLITS for part in ("images", "labels")}
     try:
-        write_bytes(cache, save(tensors, {"class_names": json.dumps(source.class_names), "found": source.found}))
+        write_bytes(path, save(tensors, {"class_names": json.dumps(source.class_names), "found": source.found}))
     except LtkdError as error:
         warnings.warn(f"decoded images are not kept for the next start: {error}", stacklevel=2)
