@@ -1,5 +1,6 @@
 """Controls around the figures of `plots`: they move sliders and redraw, and compute nothing of their own."""
 
+import math
 import time
 
 import ipywidgets
@@ -65,7 +66,7 @@ class LiveCurves:
 
     def __init__(self, columns):
         self.columns = columns
-        self.histories, self.drawn_at = {}, 0.0
+        self.histories, self.drawn_at = {}, -math.inf
         self.figure = go.FigureWidget(self._figure())
 
     def __call__(self, config, history):

@@ -28,7 +28,7 @@ def main():
     started = time.monotonic()
     for notebook in notebooks(given.only):
         execute(notebook, given.in_place)
-    print(f"done in {time.monotonic() - started:.0f} s; open {WORKBOOK} in JupyterLab: make lab")
+    print(f"done in {time.monotonic() - started:.0f} s. Look at them: .venv/bin/jupyter lab {WORKBOOK.name}")
 
 
 def notebooks(only):
