@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+import time
 from dataclasses import fields
 from textwrap import dedent
 from typing import get_args
@@ -16,7 +17,7 @@ from .sweep import describe, expand, read_grid, sweep
 from .training import fit, load_dataset
 
 ACCURACIES = ("all", "head", "medium", "tail")
-DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "seed")
+DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "subset_seed", "seed")
 
 
 def main(arguments=None):
@@ -42,8 +43,10 @@ def main(arguments=None):
 def train(given):
     """Train one student (and its teacher, if it is not there yet) and print what came out."""
     config = RunConfig.make(**_settings(given))
+    started = time.time()
     run = fit(config, **_where(given))
-    print(f"{config.name}: {describe(run)}")
+    old = " (finished earlier, not trained again)" if run.finished_at < started else ""
+    print(f"{run.config.name}{old}: {describe(run)}")
     print(f"stored in {run.folder}")
 
 
@@ -209,7 +212,7 @@ def _add_settings(parser, *, repeated, only=None):
     common = {"nargs": "+"} if repeated else {}
     group = parser.add_argument_group("what is trained", "unset ones come from the recipe")
     for field in fields(RunConfig):
-        if field.name == "options" or (only and field.name not in only):
+        if field.name in ("options", "dataset_version") or (only and field.name not in only):
             continue
         kind = next((t for t in get_args(field.type) if t is not type(None)), field.type)
         convert = PARSERS.get(field.name, {bool: _flag}.get(kind, kind))

@@ -30,10 +30,11 @@ class RunConfig:
     recipe: str = _setting("digits", "named set of defaults", names=RECIPES)
     dataset: str = _setting("digits", "data set, or a folder with train/<class>/* and test/<class>/*")
     imbalance_factor: float = _setting(20.0, "images of the largest class over images of the smallest", low=1)
+    dataset_version: str | None = _setting(None, "fingerprint of a folder's files; filled in by fit")
     profile: str | tuple = _setting("exp", "how counts fall from class to class, or one count a class: 90,40,12")
     subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
     image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
-    n_groups: int = _setting(3, "groups that LTKD splits the classes into", low=1)
+    n_groups: int | None = _setting(None, "groups that LTKD splits the classes into (default: 3)", low=1)
     teacher: str | None = _setting("resnet8", "network that teaches")
     student: str = _setting("resnet8x0.5", "network that is trained")
     method: str = _setting("ltkd", "what the student minimises", names=methods.METHODS)
@@ -42,7 +43,9 @@ class RunConfig:
     teacher_epochs: int | None = _setting(None, "epochs of the teacher (default: --epochs)", low=1)
     batch_size: int = _setting(64, "images a step", low=1)
     lr: float = _setting(0.05, "learning rate of SGD", above=0)
-    lr_warmup: int = _setting(0, "epochs over which the learning rate grows linearly", low=0)
+    lr_warmup: float = _setting(
+        0.0, "fraction of the epochs over which the learning rate grows linearly", low=0, high=1
+    )
     milestones: tuple = _setting((0.75, 0.9), "fractions of the epochs after which the learning rate falls")
     lr_decay: float = _setting(0.1, "factor by which it falls", above=0, high=1)
     momentum: float = _setting(0.9, "momentum of SGD", low=0, high=1)
@@ -89,6 +92,7 @@ class RunConfig:
             if name not in known and name not in option_names:
                 raise unknown("parameter", name, [*known, *option_names])
         settings = RECIPES[recipe].defaults | {k: v for k, v in overrides.items() if k in known}
+        settings |= _reconcile(settings, overrides)
         method = settings.setdefault("method", "ltkd")
         options = _check_options(overrides.get("options", {}))
         own = options | {k: v for k, v in overrides.items() if k not in known}
@@ -116,6 +120,7 @@ class RunConfig:
         if self.teacher is None:  # groups split what a teacher says: without one they change nothing
             del record["n_groups"]
         else:
+            record["n_groups"] = self.n_groups or 3
             record["teacher_epochs"] = self.teacher_epochs or self.epochs
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:10]
 
@@ -150,6 +155,21 @@ class RunConfig:
         """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone."""
         epochs = self.teacher_epochs or self.epochs
         return replace(self, student=self.teacher, teacher=None, method="ce", options={}, epochs=epochs)
+
+
+def _reconcile(settings, given):
+    """An imbalance factor shapes the data only through a profile that falls: make the two agree, or say so."""
+    factor, shaped = given.get("imbalance_factor", 1), settings.get("profile", "exp") in datasets.PROFILES
+    if shaped:
+        return {}
+    if factor == 1:
+        return {"imbalance_factor": 1.0}
+    if "profile" not in given:  # asked to cut a folder that would be taken as it is
+        return {"profile": "exp"}
+    raise ConfigError(
+        f"imbalance_factor = {factor} has no effect with profile {settings['profile']!r}; leave it out, or choose a "
+        f"profile that falls: {', '.join(datasets.PROFILES)}"
+    )
 
 
 def _plain(name):

@@ -6,11 +6,18 @@ from pathlib import Path
 
 from .errors import RunError
 
+TEMPORARY = ".writing-"  # begins the name of a file that is not whole yet
+
+
+def checkout():
+    """The checkout this package is installed from; None for an ordinary installation."""
+    folder = Path(__file__).resolve().parent.parent
+    return folder if (folder / "pyproject.toml").is_file() else None
+
 
 def project_folder():
     """The checkout this package is installed from, else the current folder."""
-    checkout = Path(__file__).resolve().parent.parent
-    return checkout if (checkout / "pyproject.toml").is_file() else Path.cwd()
+    return checkout() or Path.cwd()
 
 
 def cache_folder():
@@ -25,7 +32,7 @@ def write_bytes(path, data):
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
         with os.fdopen(handle, "wb") as file:
             file.write(data)
             file.flush()

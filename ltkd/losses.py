@@ -66,6 +66,7 @@ def rebalance(teacher_mass, batch_mass=None):
     after that the batch sums are nearer to each other, but equal only where the rows are alike.
     batch_mass (G,): the batch's summed mass when it must come from outside (several processes, a running mean).
     """
+    teacher_mass = teacher_mass if teacher_mass.dtype == torch.float64 else teacher_mass.float()
     tiny = torch.finfo(teacher_mass.dtype).tiny
     return log_rebalance(teacher_mass.clamp_min(tiny).log(), _log_mass(batch_mass, teacher_mass)).exp()
 

@@ -15,16 +15,23 @@ class Normalizer:
 
     def __init__(self, mean, std):
         self.mean, self.std = list(mean), list(std)
+        self._on_device = {}
 
     @classmethod
     def named(cls, name, train_images):
         """The normalisation called `name`, a key of NORMALIZATIONS; 'data' is computed from `train_images`."""
         if NORMALIZATIONS[name] is not None:
             return cls(*NORMALIZATIONS[name])
-        pixels = train_images.transpose(0, 1).flatten(1).double() / 255
-        return cls(pixels.mean(1).tolist(), pixels.std(1).clamp_min(1 / 255).tolist())
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        shares = torch.stack([torch.bincount(x.flatten(), minlength=256) for x in train_images.unbind(1)]).double()
+        shares /= shares.sum(1, keepdim=True)
+        mean = shares @ levels
+        std = (shares @ levels**2 - mean**2).clamp_min(0).sqrt().clamp_min(1 / 255)
+        return cls(mean.tolist(), std.tolist())
 
     def __call__(self, images):
-        scale = torch.tensor([255 * s for s in self.std], device=images.device).view(1, -1, 1, 1)
-        shift = torch.tensor([m / s for m, s in zip(self.mean, self.std, strict=True)], device=images.device)
-        return (images.float() / scale - shift.view(1, -1, 1, 1)).contiguous(memory_format=torch.channels_last)
+        if images.device not in self._on_device:  # made once, since a copy to a GPU at every step would stall it
+            mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+            self._on_device[images.device] = 255 * std, mean / std
+        scale, shift = self._on_device[images.device]
+        return (images.float() / scale - shift).contiguous(memory_format=torch.channels_last)

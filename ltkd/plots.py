@@ -296,10 +296,12 @@ def lines(x, by_name, *, x_title, y_title, title, colours=None, marked=None, log
 # --- runs --------------------------------------------------------------------------------------------------------
 
 
-def curves(histories, columns, *, y, title):
+def curves(histories, columns, *, y, title, shared=True):
     """Curves over epochs, one panel a column. histories: {label: DataFrame, as Run.history}; columns: {column: panel
-    title}; runs without a column, and epochs without a value, are passed over."""
-    figure = make_subplots(1, len(columns), subplot_titles=list(columns.values()), shared_yaxes="all")
+    title}; runs without a column, and epochs without a value, are passed over. shared: one scale for all panels."""
+    figure = make_subplots(
+        1, len(columns), subplot_titles=list(columns.values()), shared_yaxes="all" if shared else None
+    )
     for i, (label, history) in enumerate(histories.items()):
         for position, column in enumerate(columns, start=1):
             if column not in history:

@@ -5,7 +5,7 @@ import subprocess
 
 import torch
 
-from .files import project_folder
+from .files import checkout
 
 
 def hardware(device):
@@ -21,7 +21,9 @@ def hardware(device):
 
 def commit():
     """The commit of the checkout that this package is in, with '+' where files differ from it; None elsewhere."""
-    git = ["git", "-C", str(project_folder())]
+    if checkout() is None:
+        return None
+    git = ["git", "-C", str(checkout())]
     try:
         head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
         dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)

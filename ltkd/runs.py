@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import time
 from functools import cached_property
 from pathlib import Path
 
@@ -22,8 +23,8 @@ from safetensors.torch import save as save_tensors
 
 from . import models
 from .config import CUSTOM, RunConfig
-from .errors import RunError
-from .files import project_folder, write_bytes
+from .errors import ConfigError, RunError
+from .files import TEMPORARY, project_folder, write_bytes
 from .normalization import Normalizer
 
 REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
@@ -68,13 +69,19 @@ class Run:
 
     def start(self):
         """Make the run's folder, and clear away what a kill in the middle of writing may have left."""
-        for left_over in self.folder.glob(".*"):
-            left_over.unlink(missing_ok=True)
+        for left_over in self.folder.glob(f"{TEMPORARY}*"):
+            if time.time() - left_over.stat().st_mtime > 3600:  # a younger one may be another process's, at work
+                left_over.unlink(missing_ok=True)
         self._write_json("config.json", self.config.to_dict())
 
     @property
     def finished(self):
         return (self.folder / "result.json").is_file()
+
+    @property
+    def finished_at(self):
+        """When the run was finished, in seconds since 1970."""
+        return (self.folder / "result.json").stat().st_mtime
 
     @cached_property
     def result(self):
@@ -132,7 +139,14 @@ class Run:
         return network.eval()
 
     def predict(self, images, network=None):
-        """The trained student's logits on uint8 images (N, channels, H, W): float32 array (N, C)."""
+        """The trained student's logits on uint8 images (N, channels, side, side): float32 array (N, C)."""
+        images, shape = torch.as_tensor(images), self.result["shape"]
+        needed = (shape["in_channels"], shape["image_size"], shape["image_size"])
+        if images.dtype != torch.uint8 or images.shape[1:] != needed:
+            raise ConfigError(
+                f"images are {images.dtype} {tuple(images.shape)}: must be torch.uint8 of 0 to 255, (N, {needed[0]}, "
+                f"{needed[1]}, {needed[2]})"
+            )
         return predict(self.model(network), images, Normalizer(**self.result["normalization"]))
 
     def load_checkpoint(self):
@@ -146,14 +160,12 @@ class Run:
             raise RunError(f"{path} is damaged ({error}); remove it to train this run from its beginning") from error
 
     def save_checkpoint(self, state):
-        """Replace the stored state."""
-        buffer = io.BytesIO()
-        torch.save(state, buffer)
-        write_bytes(self.folder / "checkpoint.pt", buffer.getvalue())
+        """Replace the stored state by `state`, as `packed` made it."""
+        write_bytes(self.folder / "checkpoint.pt", state)
 
     def finish(self, network, logits, labels, class_counts, history, result):
         """Store everything that came out; `result.json` last, then drop the checkpoint."""
-        weights = {k: v.detach().cpu().contiguous() for k, v in network.state_dict().items()}
+        weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
         write_bytes(self.folder / "student.safetensors", save_tensors(weights))
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, labels=labels, class_counts=class_counts)
@@ -182,6 +194,13 @@ def predict(network, images, normalize, batch_size=500):
     network.eval()
     batches = [network(normalize(batch)) for batch in images.split(batch_size)]
     return torch.cat(batches).float().cpu().numpy()
+
+
+def packed(state):
+    """A state of tensors and plain values as bytes, which later steps of training cannot change."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
 
 
 def _parquet(rows):

@@ -26,6 +26,9 @@ def expand(grid):
     An option is given only to the methods that have it, so one grid may hold methods with different options.
     """
     axes = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
+    for name, values in axes.items():
+        if not values:
+            raise ConfigError(f"{name} has no value in this grid; give at least one")
     owners = option_names()
     swept = axes.get("method", ["ltkd"])
     for name in axes:
@@ -47,7 +50,7 @@ def expand(grid):
 def sweep(configs, *, report=print, **where):
     """`fit` every config, one after the other; an error in one does not stop the others.
 
-    report: called with one line a run. where: passed on to `fit`. Returns (finished runs, {config: error}).
+    report: called with one line a run. where: passed on to `fit`. Returns (finished runs, {name of the run: error}).
     """
     finished, failed = [], {}
     for number, config in enumerate(configs, start=1):

@@ -3,7 +3,9 @@
 import copy
 import hashlib
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -16,7 +18,7 @@ from .methods import Step, Task, method_class
 from .normalization import Normalizer
 from .provenance import commit, hardware
 from .recording import EpochRecord, ProgressBar, prefixed
-from .runs import Run, predict
+from .runs import Run, packed, predict
 
 CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, or one epoch where that is longer
 
@@ -55,26 +57,31 @@ def fit(
     job = _prepare(config, data, teacher, student, device)
     run.start()
     history, seconds = _resume(run, job)
-    stored, stored_at, started = len(history), time.monotonic(), time.monotonic() - seconds
+    state, stored_at, started = None, time.monotonic(), time.monotonic() - seconds
     bar = ProgressBar(config, len(data.train), len(history), progress)
     try:
         for epoch in range(len(history) + 1, config.epochs + 1):
-            row = train_epoch(job, epoch, bar)
+            with own_randomness(job.device, derived_seed(config.seed, "layers", epoch)):
+                row = train_epoch(job, epoch, bar)
             if tests_after(config, epoch):
                 logits = test_logits(job)
                 row |= prefixed("test_", evaluation.report(logits, job.test_labels, job.class_counts))
             history.append(row)
             bar.show(row)
+            if epoch < config.epochs:
+                state = packed(job.state() | {"history": history, "seconds": time.monotonic() - started})
+                if time.monotonic() - stored_at >= CHECKPOINT_SECONDS:
+                    run.save_checkpoint(state)
+                    stored_at = time.monotonic()
             for callback in callbacks:
                 callback(config, history)
-            if epoch < config.epochs and time.monotonic() - stored_at >= CHECKPOINT_SECONDS:
-                run.save_checkpoint(job.state() | {"history": history, "seconds": time.monotonic() - started})
-                stored, stored_at = epoch, time.monotonic()
     except KeyboardInterrupt:
-        state = f"the state after epoch {stored} is stored in {run.folder}" if stored else "no epoch was stored yet"
+        if state is not None:
+            run.save_checkpoint(state)
         at = min(len(history) + 1, config.epochs)
+        stored = f"the state after epoch {at - 1} is stored in {run.folder}" if at > 1 else "no epoch was stored yet"
         raise Interrupted(
-            f"stopped in epoch {at} of {config.epochs}; {state}. Give the same command again to go on"
+            f"stopped in epoch {at} of {config.epochs}; {stored}. Give the same command again to go on"
         ) from None
     finally:
         bar.close()
@@ -116,8 +123,8 @@ def test_logits(job):
 
 def learning_rate(config, epoch):
     """The learning rate of an epoch, counted from 1: linear warm-up, then a fall after each milestone."""
-    if epoch <= config.lr_warmup:
-        return config.lr * epoch / config.lr_warmup
+    if epoch < (warmup := config.lr_warmup * config.epochs):
+        return config.lr * epoch / warmup
     falls = sum(epoch > round(fraction * config.epochs, 6) for fraction in config.milestones)
     return config.lr * config.lr_decay**falls
 
@@ -133,12 +140,24 @@ def derived_seed(*parts):
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:7])
 
 
+@contextmanager
+def own_randomness(device, seed):
+    """Layers that draw for themselves, such as dropout, know only the global generator: lend them a seeded one, and
+    give the caller's back untouched."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.random.default_generator.manual_seed(seed)
+        if device.type == "cuda":
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(seed)
+        yield
+
+
 def pick_device(name):
     """The torch.device called `name`; 'auto' is the first GPU, else the CPU. Raises ConfigError if it is not there."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as error:
+        torch.zeros(1, device=device).item()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
         raise ConfigError(f"device {str(name)!r} is not there; this machine has {', '.join(['cpu', *gpus])}") from error
     return device
@@ -188,6 +207,7 @@ class _Job:
 
 def _prepare(config, data, teacher, student, device):
     if student is None:
+        # The seed alone draws the weights, so that students of different methods start alike and compare in pairs.
         generator = torch.Generator().manual_seed(derived_seed(config.seed, "weights"))
         student = models.build(config.student, **_shape(data), generator=generator)
     else:
@@ -195,8 +215,10 @@ def _prepare(config, data, teacher, student, device):
     student = student.to(device, memory_format=torch.channels_last)
     if teacher is not None:
         teacher = copy.deepcopy(teacher).to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
-    groups = ClassGroups.by_rank(data.class_counts, config.n_groups).to(device)
-    method = method_class(config.method)(Task(data.class_counts.to(device), groups), **config.options).to(device)
+    n_groups = config.n_groups or min(3, data.num_classes)
+    groups = ClassGroups.by_rank(data.class_counts, n_groups).to(device)
+    task = Task(data.class_counts.to(device), groups, config.epochs)
+    method = method_class(config.method)(task, **config.options).to(device)
     train, test = data.train.to(device), data.test.to(device)
     normalize = Normalizer.named(config.normalization, data.train.images)
     _check_network(student, "student", config.student, normalize(test.images[:2]), data.num_classes)
@@ -220,8 +242,8 @@ def _prepare(config, data, teacher, student, device):
         images=train.images,
         labels=train.labels,
         test_images=test.images,
-        test_labels=data.test.labels.numpy(),
-        class_counts=data.class_counts.numpy(),
+        test_labels=data.test.labels.cpu().numpy(),
+        class_counts=data.class_counts.cpu().numpy(),
         groups=groups,
     )
 
@@ -236,7 +258,7 @@ def _check_network(network, role, name, images, num_classes):
     training = network.training
     try:
         logits = network.eval()(images)
-    except RuntimeError as error:
+    except Exception as error:  # the caller's own module may raise anything
         raise ConfigError(f"the {role} {name} does not take images of shape {tuple(images.shape)}: {error}") from error
     network.train(training)
     answer = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
@@ -273,7 +295,7 @@ def _result(job, data, history, seconds):
         "groups": list(job.groups.names),
         "train_images": len(job.labels),
         "source": data.source,
-        "normalization": vars(job.normalize),
+        "normalization": {"mean": job.normalize.mean, "std": job.normalize.std},
         "parameters": models.count_parameters(job.student),
         "seconds": round(seconds, 2),
         "hardware": hardware(job.device),
@@ -288,6 +310,12 @@ def _reported(row):
 
 def _with_objects(config, teacher, student, dataset):
     """The config with names that identify the objects that the caller hands over."""
+    for role, value, kind in (
+        ("teacher", teacher, nn.Module),
+        ("student", student, nn.Module),
+        ("dataset", dataset, datasets.LongTailedDataset),
+    ):
+        _check_kind(role, value, kind)
     names = {}
     if teacher is not None:
         if config.teacher is None:
@@ -297,8 +325,20 @@ def _with_objects(config, teacher, student, dataset):
         names["student"] = _module_name(student)
     if dataset is not None:
         halves = (dataset.train, dataset.test)
-        names["dataset"] = f"{CUSTOM}{dataset.name}-{_fingerprint(t for h in halves for t in (h.images, h.labels))}"
+        label = Path(dataset.name).name
+        names["dataset"] = f"{CUSTOM}{label}-{_fingerprint(t for h in halves for t in (h.images, h.labels))}"
+        names |= {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}
+    elif not config.dataset.startswith(CUSTOM) and config.dataset not in datasets.SOURCES:
+        names |= {"dataset": str(Path(config.dataset).resolve()), "dataset_version": datasets.version(config.dataset)}
     return replace(config, **names) if names else config
+
+
+def _check_kind(role, value, kind):
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(
+            f"{role}= takes a {kind.__name__} of your own, got {value!r}; a name goes into the config: "
+            f"RunConfig.make({role}={value!r})"
+        )
 
 
 def _module_name(module):

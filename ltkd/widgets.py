@@ -61,7 +61,7 @@ class LiveCurves:
     """Loss and accuracy of the runs in training, redrawn as they grow: `fit(config, callbacks=[live])`.
 
     columns: {column of the history: title of its panel}. Display `live.figure` in a cell before the one that trains,
-    and call `live.draw()` at the end.
+    and call `live.draw(runs)` at the end. Of several runs with the same method and network the latest is shown.
     """
 
     def __init__(self, columns):
@@ -70,16 +70,22 @@ class LiveCurves:
         self.figure = go.FigureWidget(self._figure())
 
     def __call__(self, config, history):
-        self.histories[f"{config.method} {config.student}"] = history
+        self.histories[_label(config)] = history
         if time.monotonic() - self.drawn_at >= REDRAW_SECONDS:
             self.draw()
 
-    def draw(self):
-        """Redraw at once; the last word after a series of runs."""
+    def draw(self, runs=()):
+        """Redraw at once, with these finished runs, which may have been loaded instead of trained."""
+        for run in runs:
+            self.histories.setdefault(_label(run.config), run.history)
         replace_contents(self.figure, self._figure())
         self.drawn_at = time.monotonic()
 
     def _figure(self):
         numbers = ["epoch", *self.columns]
-        frames = {label: pd.DataFrame(rows)[numbers] for label, rows in self.histories.items()}
-        return plots.curves(frames, self.columns, y="", title="Training, live")
+        frames = {label: pd.DataFrame(rows).reindex(columns=numbers) for label, rows in self.histories.items()}
+        return plots.curves(frames, self.columns, y="", title="Training, live", shared=False)
+
+
+def _label(config):
+    return f"{config.method} {config.student}"

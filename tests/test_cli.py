@@ -37,7 +37,7 @@ def help_of(command, capsys):
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
-    expected = {field.name for field in fields(RunConfig)} - {"options"} | set(option_names())
+    expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
     expected |= {"runs", "data", "device", "quiet"} | ({"dry_run"} if command == "sweep" else set())
     assert flags == {name.replace("_", "-") for name in expected}
 
@@ -76,10 +76,11 @@ def test_train_passes_every_option_on(tmp_path, capsys):
     options = {
         "method": "ltkd",
         "profile": "124,100,80,60,40,30,20,12,8,6",
+        "imbalance-factor": "1",
         "milestones": "0.5,0.9",
         "nesterov": "true",
         "alpha": "2.5",
-        "warmup": "1",
+        "warmup": "0.5",
         "subset-seed": "3",
         "n-groups": "4",
         "lr": "0.01",
@@ -90,10 +91,11 @@ def test_train_passes_every_option_on(tmp_path, capsys):
         epochs=1,
         method="ltkd",
         profile=(124, 100, 80, 60, 40, 30, 20, 12, 8, 6),
+        imbalance_factor=1,
         milestones=(0.5, 0.9),
         nesterov=True,
         alpha=2.5,
-        warmup=1,
+        warmup=0.5,
         subset_seed=3,
         n_groups=4,
         lr=0.01,

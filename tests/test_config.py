@@ -18,6 +18,7 @@ make = RunConfig.make
 EVERY_FIELD = {
     "recipe": "digits",
     "dataset": "digits",
+    "dataset_version": None,
     "imbalance_factor": 20.0,
     "profile": "exp",
     "subset_seed": None,
@@ -46,7 +47,7 @@ EVERY_FIELD = {
 
 def test_a_config_keeps_its_id():
     """Whoever changes this literal makes every stored run a stranger."""
-    assert RunConfig.from_dict(EVERY_FIELD).id == "343c12f017"
+    assert RunConfig.from_dict(EVERY_FIELD).id == "bf85868906"
 
 
 def test_the_name_of_a_run_is_readable_and_ends_in_its_id():
@@ -166,7 +167,7 @@ def test_what_a_recipe_marks_as_assumed_exists(recipe):
                 "epochs": 200,
                 "batch_size": 128,
                 "lr": 0.1,
-                "lr_warmup": 5,
+                "lr_warmup": 5 / 200,
                 "weight_decay": 2e-4,
                 "momentum": 0.9,
                 "nesterov": False,
@@ -187,7 +188,7 @@ def test_a_recipe_carries_the_published_values(recipe, expected):
 @pytest.mark.parametrize(
     ("recipe", "method", "expected"),
     [
-        ("cifar-crd", "ltkd", {"temperature": 4, "ce_weight": 1, "warmup": 20, "alpha": 6, "beta": 6}),
+        ("cifar-crd", "ltkd", {"temperature": 4, "ce_weight": 1, "warmup": 20 / 240, "alpha": 6, "beta": 6}),
         ("cifar-crd", "kd", {"temperature": 4, "ce_weight": 0.1, "warmup": 0, "kd_weight": 0.9}),
         ("cifar-crd", "ce", {}),
         (
@@ -242,6 +243,9 @@ def test_a_run_after_its_recipe_overrides_nothing():
     assert make().overrides() == {}
 
 
+ASSUMED_OF_ALL = {"epochs", "lr", "milestones", "weight_decay", "augmentation", "batch_size", "subset_seed"}
+
+
 def test_assumptions_are_those_of_the_recipe_for_this_method():
     assert set(make("cifar-crd", dataset="cifar100", method="ltkd").assumptions()) == {
         "ltkd.temperature",
@@ -249,11 +253,9 @@ def test_assumptions_are_those_of_the_recipe_for_this_method():
         "ltkd.warmup",
         "ltkd.alpha",
         "ltkd.beta",
-        "epochs",
-        "lr",
-        "subset_seed",
+        *ASSUMED_OF_ALL,
     }
-    assert set(make("cifar-crd", dataset="cifar100", method="kd").assumptions()) == {"epochs", "lr", "subset_seed"}
+    assert set(make("cifar-crd", dataset="cifar100", method="kd").assumptions()) == ASSUMED_OF_ALL
 
 
 def test_what_the_caller_overrides_is_no_longer_assumed():
@@ -290,7 +292,7 @@ def test_students_of_one_teacher_share_its_run(change):
         *({"teacher_epochs": value} for value in (0, 1.5)),
         *({"batch_size": value} for value in (0, -64, 1.5)),
         *({"temperature": value} for value in (0, -1, float("nan"), "4")),
-        *({"warmup": value} for value in (-1, 1.5, float("nan"), float("inf"))),
+        *({"warmup": value} for value in (-1, 1.0, float("nan"), float("inf"))),
         *({"lr": value} for value in (0, -0.1, float("nan"), float("inf"), "fast")),
         *({"milestones": value} for value in ((0.5, 1.0), (0,), (-0.1,), (150, 180), 0.5, "0.5", (float("nan"),))),
         *({"lr_decay": value} for value in (0, 1.5)),
@@ -368,3 +370,13 @@ def test_a_config_cannot_be_changed():
 
 def test_every_network_can_be_named():
     assert {make(student=name).student for name in MODELS} == set(MODELS)
+
+
+def test_an_imbalance_factor_that_would_have_no_effect_is_refused():
+    with pytest.raises(ConfigError, match="no effect"):
+        make(profile="as-is", imbalance_factor=50)
+
+
+def test_an_imbalance_factor_cuts_a_folder_that_would_be_taken_as_it_is(tmp_path):
+    assert make(dataset=str(tmp_path)).profile == "as-is"
+    assert make(dataset=str(tmp_path), imbalance_factor=50).profile == "exp"

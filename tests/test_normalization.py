@@ -20,7 +20,7 @@ def test_a_named_normalization_subtracts_its_mean_and_divides_by_its_deviation(n
 def test_the_datas_own_normalization_gives_mean_0_and_deviation_1(channels):
     normalized = Normalizer.named("data", images(channels))(images(channels)).transpose(0, 1).flatten(1)
     torch.testing.assert_close(normalized.mean(1), torch.zeros(channels), atol=1e-4, rtol=0)
-    torch.testing.assert_close(normalized.std(1), torch.ones(channels), atol=1e-4, rtol=0)
+    torch.testing.assert_close(normalized.std(1, correction=0), torch.ones(channels), atol=1e-4, rtol=0)
 
 
 def test_images_of_one_colour_stay_finite():

@@ -1,4 +1,6 @@
 import json
+import os
+import time
 from dataclasses import fields, replace
 
 import numpy as np
@@ -53,9 +55,11 @@ def test_opening_a_run_leaves_no_trace_until_it_starts(tmp_path):
 def test_a_start_clears_away_what_a_kill_left(tmp_path):
     run = Run.open(LTKD, tmp_path)
     run.start()
-    (run.folder / ".checkpoint.pt.abc").write_bytes(b"half")
+    for name, age in ((".writing-checkpoint.pt-old", 7200), (".writing-checkpoint.pt-at-work", 1)):
+        (run.folder / name).write_bytes(b"half")
+        os.utime(run.folder / name, (time.time() - age,) * 2)
     run.start()
-    assert [file.name for file in run.folder.iterdir()] == ["config.json"]
+    assert {file.name for file in run.folder.iterdir()} == {"config.json", ".writing-checkpoint.pt-at-work"}
 
 
 def test_the_repr_says_whether_a_run_is_finished(finished, tmp_path):

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import digits_config, random_dataset
+from PIL import Image
 from torch import nn
 
-from ltkd import ConfigError, DataError, Interrupted, Run, RunError, fit, training
+from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit, training
 from ltkd.datasets import load
 from ltkd.normalization import Normalizer
 
@@ -139,7 +140,7 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, checkpoint_e
         fit_quietly(config, tmp_path / "stopped", callbacks=[stop_after(3, "ltkd")])
     epochs = []
     resumed = fit_quietly(config, tmp_path / "stopped", callbacks=[lambda _, history: epochs.append(len(history))])
-    assert epochs == [3, 4]
+    assert epochs == [4]
     assert not (resumed.folder / "checkpoint.pt").exists()
     assert contents(resumed) == contents(whole)
     np.testing.assert_equal(history_but_for_time(resumed), history_but_for_time(whole))
@@ -149,13 +150,54 @@ def test_the_message_says_what_is_stored_and_how_to_go_on(tmp_path, checkpoint_e
     config = digits_config(method="ce", epochs=4)
     with pytest.raises(Interrupted) as stopped:
         fit_quietly(config, tmp_path, callbacks=[stop_after(3, "ce")])
-    for part in ("after epoch 2 is stored", str(tmp_path / config.name), "to go on"):
+    for part in ("after epoch 3 is stored", str(tmp_path / config.name), "to go on"):
         assert part in str(stopped.value)
 
 
-def test_the_message_says_where_nothing_is_stored_yet(tmp_path):
+def test_the_message_says_where_nothing_is_stored_yet(tmp_path, monkeypatch):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_epoch", interrupt)
     with pytest.raises(Interrupted, match="no epoch was stored yet"):
-        fit_quietly(digits_config(method="ce"), tmp_path, callbacks=[stop_after(1, "ce")])
+        fit_quietly(digits_config(method="ce"), tmp_path)
+
+
+def test_ctrl_c_stores_the_last_whole_epoch_however_short_the_run(tmp_path):
+    config = digits_config(method="ce", epochs=4)
+    with pytest.raises(Interrupted):
+        fit_quietly(config, tmp_path, callbacks=[stop_after(2, "ce")])
+    assert len(Run.open(config, tmp_path).load_checkpoint()["history"]) == 2
+
+
+def test_layers_that_draw_for_themselves_draw_the_same_again(tmp_path, dataset):
+    student = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))
+    runs = [
+        fit_quietly(noise_config(method="ce"), tmp_path / part, dataset=dataset, student=student) for part in ("a", "b")
+    ]
+    assert (runs[0].logits == runs[1].logits).all()
+
+
+def test_a_folder_that_changed_is_another_run_and_the_same_folder_is_not(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for i in range(4):
+                shade = Image.new("RGB", (8, 8), (40 * i, 90, 90))
+                shade.save(tmp_path / "pets" / split / name / f"{i}.png")
+    config = RunConfig.make(dataset=str(tmp_path / "pets"), method="ce", student="resnet8x0.5", epochs=1)
+    first = fit_quietly(config, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    relative = RunConfig.make(dataset="pets/", method="ce", student="resnet8x0.5", epochs=1)
+    assert fit_quietly(relative, tmp_path / "runs").folder == first.folder
+    (tmp_path / "pets" / "train" / "cat" / "3.png").unlink()
+    assert fit_quietly(config, tmp_path / "runs").folder != first.folder
+
+
+@pytest.mark.parametrize("objects", [{"teacher": "resnet8"}, {"dataset": "digits"}, {"student": {}}])
+def test_a_name_where_an_object_belongs_is_answered_with_where_it_goes(tmp_path, objects):
+    with pytest.raises(ConfigError, match=r"RunConfig\.make"):
+        fit_quietly(digits_config(method="kd"), tmp_path, **objects)
 
 
 def test_the_message_never_names_an_epoch_beyond_the_last(tmp_path):

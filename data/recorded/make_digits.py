@@ -1,16 +1,16 @@
 """Record notebook 05's experiment: train data/grids/digits.toml, write digits.csv and digits.png beside this file.
 
-The picture needs kaleido and a Chromium: pip install kaleido. Without them only the table is written.
+The picture needs kaleido and a Chromium: pip install kaleido. One thread: OMP_NUM_THREADS=1.
 """
 
 import json
 import tempfile
 from pathlib import Path
 
+import pandas as pd
+
 from ltkd import plots, runs
-from ltkd.provenance import commit, hardware
 from ltkd.sweep import expand, read_grid, sweep
-from ltkd.training import pick_device
 
 HERE = Path(__file__).resolve().parent
 
@@ -18,16 +18,20 @@ HERE = Path(__file__).resolve().parent
 def main():
     configs = expand(read_grid(HERE.parent / "grids" / "digits.toml"))
     with tempfile.TemporaryDirectory() as folder:
-        sweep(configs, runs=folder, progress=False)
-        rows = runs.table(folder)
-    rows["method"] = rows["method"].where(rows["student"] == configs[0].student, "teacher")
+        students, _ = sweep(configs, runs=folder, progress=False)
+        teachers = {run.config.for_teacher().id: run.config.for_teacher() for run in students if run.config.teacher}
+        teachers, _ = sweep(list(teachers.values()), runs=folder, progress=False)
+        rows = pd.concat([runs.table_of(teachers).assign(method="teacher"), runs.table_of(students)])
+        result = students[-1].result
     summary = runs.summarise(rows, by=("method",)).set_index("method").loc[["teacher", "ce", "kd", "bkd", "ltkd"]]
     summary.round(2).to_csv(HERE / "digits.csv")
-    record = {"command": "python data/recorded/make_digits.py", "config": configs[0].to_dict()}
-    record |= {
-        "hardware": hardware(pick_device("cpu")),
-        "commit": commit(),
-        "seeds": len(summary) and int(summary.seeds.iloc[0]),
+    record = {
+        "command": "python data/recorded/make_digits.py",
+        "grid": "data/grids/digits.toml",
+        "configs": [config.to_dict() for config in configs if config.seed == 0],
+        "seeds": sorted({config.seed for config in configs}),
+        "hardware": result["hardware"],
+        "commit": result["commit"],
     }
     (HERE / "digits.json").write_text(json.dumps(record, indent=2) + "\n")
     picture(summary)

@@ -8,10 +8,11 @@ import numpy as np
 from ..errors import ConfigError, DataError, unknown
 from . import sources
 from .images import ImageSet, LongTailedDataset
-from .longtail import PROFILES, class_counts, longtail_indices, profile_names
+from .longtail import AS_IS, PROFILES, class_counts, longtail_indices, profile_names
 from .views import AUGMENTATIONS, Views, views
 
 __all__ = [
+    "AS_IS",
     "AUGMENTATIONS",
     "PROFILES",
     "SOURCES",
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "longtail_indices",
     "profile_names",
+    "version",
     "views",
 ]
 
@@ -52,6 +54,11 @@ def load(name, *, imbalance_factor=1, profile="exp", root=None, image_size=None,
     counts = class_counts(profile, imbalance_factor, available)
     kept = longtail_indices(source.train.labels, counts, seed)
     return LongTailedDataset(str(name), source.train.subset(kept), source.test, source.class_names, source.found)
+
+
+def version(folder):
+    """A short fingerprint of a folder's files (names and sizes), by which a run notices that they changed."""
+    return sources.fingerprint(folder, with_times=False)
 
 
 def check_name(name):

@@ -232,7 +232,7 @@ def read_folder(place, *, image_size=None):
 
 
 def _read_folder(place, files, image_size):
-    names = tuple(sorted(f.name for f in (place / "train").iterdir() if f.is_dir()))
+    names = tuple(sorted(f.name for f in (place / "train").iterdir() if f.is_dir() and f.name[0] != "."))
     # TinyImageNet's own archive has a test/ without labels, and lists the classes of val/ in a file.
     halves = ("val", "test") if (place / "val" / ANNOTATIONS).is_file() else ("test", "val")
     test_folder = next((place / name for name in halves if (place / name).is_dir()), None)
@@ -254,7 +254,8 @@ def _files_by_class(split, files):
         rows = [line.split("\t") for line in (split / ANNOTATIONS).read_text().splitlines()]
         listed = {split / "images" / row[0]: row[1] for row in rows}
     else:
-        listed = {f: f.relative_to(split).parts[0] for f in files if split in f.parents and f.parent != split}
+        inside = [(f, f.relative_to(split).parts) for f in files if split in f.parents and f.parent != split]
+        listed = {f: parts[0] for f, parts in inside if parts[0][0] != "."}  # not .ipynb_checkpoints and the like
     by_class = {}
     for file in files:
         if file in listed and file.suffix.lower() in IMAGE_SUFFIXES:
@@ -290,9 +291,10 @@ def _image_set(images, labels):
     if not images:
         raise DataError("there is not a single image in one half of the data; needed are images to train and to test")
     if len(sizes := {image.size for image in images}) > 1 or any(w != h for w, h in sizes):
+        shown = " and ".join(f"{w} x {h}" for w, h in sorted({min(sizes), max(sizes)}))
         raise DataError(
-            f"the images have {len(sizes)} sizes, such as {min(sizes)} and {max(sizes)} pixels; choose one side length "
-            f"for all with --image-size (image_size=)"
+            f"the images must be squares of one size, but some are {shown} pixels; choose a side length with "
+            f"--image-size (image_size=): the shorter side is scaled to it and the middle is cut out"
         )
     side = images[0].width
     pixels = np.stack([np.asarray(image).reshape(side, side, -1) for image in images])
@@ -307,9 +309,7 @@ def _cached(place, pattern, image_size, read):
     from safetensors import SafetensorError, safe_open
 
     files = sorted(f for f in place.rglob(pattern) if f.is_file())
-    stamp = [[str(f.relative_to(place)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]
-    key = hashlib.sha256(json.dumps([str(place.resolve()), image_size, stamp]).encode()).hexdigest()[:16]
-    stored_at = cache_folder() / f"{place.name}-{key}.safetensors"
+    stored_at = cache_folder() / f"{place.name}-{image_size}-{fingerprint(place, pattern)}.safetensors"
     if stored_at.is_file():
         try:
             with safe_open(stored_at, "pt") as stored:
@@ -320,6 +320,16 @@ def _cached(place, pattern, image_size, read):
     source = read(place, files, image_size)
     _store(stored_at, source)
     return source
+
+
+def fingerprint(place, pattern="*", *, with_times=True):
+    """Sixteen hexadecimal digits of a folder's files: names and sizes, and with times also where they lie and when
+    they were changed."""
+    place = Path(place)
+    stats = [(f, f.stat()) for f in sorted(place.rglob(pattern)) if f.is_file()]
+    rows = [[str(f.relative_to(place)), s.st_size, s.st_mtime_ns if with_times else 0] for f, s in stats]
+    where = str(place.resolve()) if with_times else ""
+    return hashlib.sha256(json.dumps([where, rows]).encode()).hexdigest()[:16]
 
 
 SPLITS = ("train", "test")

@@ -33,10 +33,11 @@ class Option:
 
 
 class Task(NamedTuple):
-    """What a method may know of the training set. class_counts (C,): images of each class."""
+    """What a method may know of the run. class_counts (C,): training images of each class; epochs: its length."""
 
     class_counts: Tensor
     groups: ClassGroups
+    epochs: int
 
 
 class Step(NamedTuple):

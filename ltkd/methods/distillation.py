@@ -19,10 +19,10 @@ class Distillation(Method):
     needs = "logits"
     temperature = Option(4.0, "divides the logits of teacher and student before the softmax", above=True)
     ce_weight = Option(1.0, "weight of the cross-entropy with the labels")
-    warmup = Option(0, "epochs over which the distillation terms grow linearly to their full weight")
+    warmup = Option(0.0, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
 
     def forward(self, step):
-        ramp = (step.epoch / self.warmup).clamp(max=1) if self.warmup else 1.0
+        ramp = (step.epoch / (self.warmup * self.task.epochs)).clamp(max=1) if self.warmup else 1.0
         terms = {name: ramp * term for name, term in self.distill(step).items()}
         return {"ce": self.ce_weight * F.cross_entropy(step.logits, step.labels), **terms}
 
@@ -63,7 +63,7 @@ class LTKD(Distillation):
 
     alpha = Option(6.0, "weight of the rebalanced cross-group term (Eq. 14)")
     beta = Option(6.0, "weight of each group's within-group term (Eq. 14)")
-    warmup = Option(20, "epochs over which the distillation terms grow linearly to their full weight")
+    warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
 
     def distill(self, step):
         cross, within = losses.ltkd_terms(

@@ -52,10 +52,12 @@ def initialise(network, generator):
                 nn.init.zeros_(module.bias)
         elif isinstance(module, nn.Linear):
             bound = module.in_features**-0.5
-            nn.init.uniform_(module.weight, -bound, bound, generator=generator)
-            nn.init.uniform_(module.bias, -bound, bound, generator=generator)
+            for values in module.parameters(recurse=False):
+                nn.init.uniform_(values, -bound, bound, generator=generator)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
+        elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:
+            raise TypeError(f"initialise() does not know {type(module).__name__}: teach it, or its weights are noise")
 
 
 def count_parameters(network):
