@@ -70,11 +70,11 @@ def show_table(given):
     if frame.empty:
         print(f"no finished run in {runs.runs_folder(given.runs)}; train one with: python -m ltkd train")
         return
-    chosen = frame[["run", *ACCURACIES]] if given.by_run else runs.summarise(frame)
+    chosen = frame if given.by_run else runs.summarise(frame)
     if given.csv:
         print(chosen.to_csv(index=False), end="")
     elif given.by_run:
-        print(chosen.to_string(index=False, float_format="%.2f"))
+        print(chosen[["run", *ACCURACIES]].to_string(index=False, float_format="%.2f"))
     else:
         print(_readable(chosen).to_string(index=False, na_rep="-"))
         print("accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds by rank")

@@ -21,6 +21,7 @@ LTKD_ASSUMPTIONS = {
     "ltkd.alpha": "the paper gives 6 for one network pair at gamma = 20 (Fig. 5), nothing for the others",
     "ltkd.beta": "the paper gives 6 for one network pair at gamma = 20 (Fig. 5), nothing for the others",
     "epochs": "not in the paper; the distillation field's 240",
+    "profile": "the field's code; LTKD's Eq. 15 to the letter is exp-eq15, with about one image a class more",
     "milestones": "not in the paper; the distillation field's, after epochs 150, 180 and 210",
     "weight_decay": "not in the paper; the distillation field's",
     "augmentation": "not in the paper; the distillation field's",

@@ -5,6 +5,7 @@ import hashlib
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
@@ -298,6 +299,8 @@ def _result(job, data, history, seconds):
         "normalization": {"mean": job.normalize.mean, "std": job.normalize.std},
         "parameters": models.count_parameters(job.student),
         "seconds": round(seconds, 2),
+        "teacher_run": config.for_teacher().name if config.teacher and not config.teacher.startswith(CUSTOM) else None,
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(job.device),
         "commit": commit(),
     }

@@ -243,7 +243,7 @@ def test_a_run_after_its_recipe_overrides_nothing():
     assert make().overrides() == {}
 
 
-ASSUMED_OF_ALL = {"epochs", "lr", "milestones", "weight_decay", "augmentation", "batch_size", "subset_seed"}
+ASSUMED_OF_ALL = {"profile", "epochs", "lr", "milestones", "weight_decay", "augmentation", "batch_size", "subset_seed"}
 
 
 def test_assumptions_are_those_of_the_recipe_for_this_method():
