@@ -79,16 +79,19 @@ def fit(
     except KeyboardInterrupt:
         if state is not None:
             run.save_checkpoint(state)
-        at = min(len(history) + 1, config.epochs)
-        stored = f"the state after epoch {at - 1} is stored in {run.folder}" if at > 1 else "no epoch was stored yet"
-        raise Interrupted(
-            f"stopped in epoch {at} of {config.epochs}; {stored}. Give the same command again to go on"
-        ) from None
+        raise _interrupted(run, min(len(history) + 1, config.epochs)) from None
     finally:
         bar.close()
     result = _result(job, data, history, time.monotonic() - started)
     run.finish(job.student, logits, job.test_labels, job.class_counts, history, result)
     return run
+
+
+def _interrupted(run, epoch):
+    stored = f"the state after epoch {epoch - 1} is stored in {run.folder}" if epoch > 1 else "no epoch was stored yet"
+    return Interrupted(
+        f"stopped in epoch {epoch} of {run.config.epochs}; {stored}. Give the same command again to go on"
+    )
 
 
 def train_epoch(job, epoch, bar):
