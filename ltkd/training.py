@@ -82,9 +82,13 @@ def fit(
         raise _interrupted(run, min(len(history) + 1, config.epochs)) from None
     finally:
         bar.close()
-    result = _result(job, data, history, time.monotonic() - started)
-    run.finish(job.student, logits, job.test_labels, job.class_counts, history, result)
+    _finish(run, job, data, history, logits, time.monotonic() - started)
     return run
+
+
+def _finish(run, job, data, history, logits, seconds):
+    result = _result(job, data, history, seconds)
+    run.finish(job.student, logits, job.test_labels, job.class_counts, history, result)
 
 
 def _interrupted(run, epoch):
