@@ -159,8 +159,8 @@ class RunConfig:
 
 def _reconcile(settings, given):
     """An imbalance factor shapes the data only through a profile that falls: make the two agree, or say so."""
-    factor, shaped = given.get("imbalance_factor", 1), settings.get("profile", "exp") in datasets.PROFILES
-    if shaped:
+    factor, profile = given.get("imbalance_factor", 1), settings.get("profile", "exp")
+    if isinstance(profile, str) and profile != datasets.AS_IS:
         return {}
     if factor == 1:
         return {"imbalance_factor": 1.0}

@@ -380,3 +380,8 @@ def test_an_imbalance_factor_that_would_have_no_effect_is_refused():
 def test_an_imbalance_factor_cuts_a_folder_that_would_be_taken_as_it_is(tmp_path):
     assert make(dataset=str(tmp_path)).profile == "as-is"
     assert make(dataset=str(tmp_path), imbalance_factor=50).profile == "exp"
+
+
+def test_counts_may_be_a_list_and_then_no_imbalance_factor_is_claimed():
+    config = make(profile=[20, 10, 5, 5, 5, 5, 5, 5, 5, 5])
+    assert (config.profile[0], config.imbalance_factor) == (20, 1.0)
