@@ -1,4 +1,4 @@
-"""ResNets for small images (He et al. 2016), in the widths of the distillation field and of BKD.
+"""ResNets (He et al. 2016): for small images in the widths of the distillation field and of BKD, and for ImageNet.
 
 `resnetN` has 16-16-32-64 channels and `resnetNx4` 32-64-128-256, with 1 x 1 convolutions where the shape changes;
 `resnetNa` has the parameter-free shortcuts (option A of the ResNet paper) of LDAM's and BKD's code.
@@ -7,28 +7,58 @@
 import torch.nn.functional as F
 from torch import nn
 
-from .features import FeatureOutput
+from .staged import StagedNetwork
 
 
 class BasicBlock(nn.Module):
-    def __init__(self, in_channels, channels, stride, *, option_a):
+    def __init__(self, in_channels, channels, stride):
         super().__init__()
         self.conv1 = nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        if stride == 1 and in_channels == channels:
-            self.shortcut = nn.Identity()
-        elif option_a:
-            self.shortcut = ZeroPadShortcut(channels - in_channels, stride)
-        else:
-            self.shortcut = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
+        same_shape = stride == 1 and in_channels == channels
+        self.shortcut = nn.Identity() if same_shape else self.new_shape(in_channels, channels, stride)
+
+    def new_shape(self, in_channels, channels, stride):
+        return projection(in_channels, channels, stride)
 
     def forward(self, x):
         out = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(out)) + self.shortcut(x))
+        return self.bn2(self.conv2(out)) + self.shortcut(x)
+
+
+class BasicBlockA(BasicBlock):
+    """With the shortcuts that have no parameters."""
+
+    def new_shape(self, in_channels, channels, stride):
+        return ZeroPadShortcut(channels - in_channels, stride)
+
+
+class Bottleneck(nn.Module):
+    """Three convolutions, the middle one with a quarter of the channels and the stride."""
+
+    def __init__(self, in_channels, channels, stride):
+        super().__init__()
+        middle = channels // 4
+        self.conv1 = nn.Conv2d(in_channels, middle, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(middle)
+        self.conv2 = nn.Conv2d(middle, middle, 3, stride, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(middle)
+        self.conv3 = nn.Conv2d(middle, channels, 1, bias=False)
+        self.bn3 = nn.BatchNorm2d(channels)
+        same_shape = stride == 1 and in_channels == channels
+        self.shortcut = nn.Identity() if same_shape else projection(in_channels, channels, stride)
+
+    def forward(self, x):
+        out = F.relu(self.bn1(self.conv1(x)))
+        out = F.relu(self.bn2(self.conv2(out)))
+        return self.bn3(self.conv3(out)) + self.shortcut(x)
+
+
+def projection(in_channels, channels, stride):
+    """A shortcut to another shape."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels))
 
 
 class ZeroPadShortcut(nn.Module):
@@ -43,32 +73,27 @@ class ZeroPadShortcut(nn.Module):
         return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, before, self.new_channels - before))
 
 
-class ResNet(nn.Module):
-    """Three stages of basic blocks, depth = 6 blocks + 2. Any input of 4 pixels or more a side."""
+def small_stem(in_channels, channels):
+    """Keeps the size of the image."""
+    return nn.Sequential(nn.Conv2d(in_channels, channels, 3, 1, 1, bias=False), nn.BatchNorm2d(channels))
 
-    def __init__(self, depth, widths, *, num_classes, in_channels, image_size, option_a=False):
-        super().__init__()
-        del image_size  # the pooling is global: any size fits
-        blocks = (depth - 2) // 6
-        self.conv1 = nn.Conv2d(in_channels, widths[0], 3, 1, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(widths[0])
-        self.stages = nn.ModuleList(
-            nn.Sequential(
-                *(
-                    BasicBlock(width_in if block == 0 else width, width, stride if block == 0 else 1, option_a=option_a)
-                    for block in range(blocks)
-                )
-            )
-            for width_in, width, stride in zip(widths[:3], widths[1:], (1, 2, 2), strict=True)
-        )
-        self.fc = nn.Linear(widths[3], num_classes)
 
-    def features(self, x):
-        stages = [F.relu(self.bn1(self.conv1(x)))]
-        for stage in self.stages:
-            stages.append(stage(stages[-1]))
-        pooled = stages[-1].mean((2, 3))
-        return FeatureOutput(self.fc(pooled), tuple(stages), pooled)
+def imagenet_stem(in_channels, channels):
+    """Divides the size of the image by four. Pooling before the ReLU that follows is the same as after it."""
+    return nn.Sequential(
+        nn.Conv2d(in_channels, channels, 7, 2, 3, bias=False), nn.BatchNorm2d(channels), nn.MaxPool2d(3, 2, 1)
+    )
 
-    def forward(self, x):
-        return self.features(x).logits
+
+class ResNet(StagedNetwork):
+    """depths: blocks of each stage; widths: channels of the stem and of each stage, which halve the map from the second
+    stage on. Any size of image fits, since the pooling is global."""
+
+    def __init__(self, block, depths, widths, *, num_classes, in_channels, image_size, stem=small_stem):
+        del image_size
+        strides = (1,) + (2,) * (len(depths) - 1)
+        stages = [
+            [block(width_in, width, stride)] + [block(width, width, 1) for _ in range(depth - 1)]
+            for depth, width_in, width, stride in zip(depths, widths[:-1], widths[1:], strides, strict=True)
+        ]
+        super().__init__(stem(in_channels, widths[0]), stages, widths[-1], num_classes)
