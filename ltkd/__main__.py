@@ -189,7 +189,7 @@ def _add_check_data(commands):
 
 
 def _names():
-    lines = ["methods:", *(f"  {name:6} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
+    lines = ["methods:", *(f"  {name:16} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
     lines += ["", "recipes:", *(f"  {name:18} {recipe.summary}" for name, recipe in RECIPES.items())]
     lines += ["", f"networks: {', '.join(models.MODELS)}", f"data sets: {', '.join(datasets.SOURCES)}, or a folder", ""]
     return "\n".join(lines)
@@ -221,8 +221,18 @@ def _add_settings(parser, *, repeated, only=None):
         group = parser.add_argument_group("options of the methods")
         for name, owners in methods.option_names().items():
             option = next(iter(owners.values()))
-            defaults = ", ".join(f"{method} {o.default:g}" for method, o in owners.items())
-            _add_option(group, name, type(option.default), f"{option.help} ({defaults})", common)
+            kind = type(option.default)
+            _add_option(group, name, {bool: _flag}.get(kind, kind), f"{option.help} ({_defaults(owners)})", common)
+
+
+def _defaults(owners):
+    """The methods that have an option, by its default: "0.1 kd; 1 dkd, ltkd"."""
+    by_default = {}
+    for method, option in owners.items():
+        default = option.default
+        text = f"{default:g}" if isinstance(default, float) else str(default).lower()
+        by_default.setdefault(text, []).append(method)
+    return "; ".join(f"{text} {', '.join(found)}" for text, found in by_default.items())
 
 
 def _add_option(group, name, convert, help, common):
@@ -249,6 +259,11 @@ def _profile(text):
     return tuple(int(n) for n in text.split(",")) if text.replace(",", "").isdigit() else text
 
 
+def _classes(text):
+    """Class numbers separated by commas."""
+    return tuple(int(c) for c in text.split(","))
+
+
 def _milestones(text):
     """Fractions separated by commas."""
     return tuple(float(m) for m in text.split(","))
@@ -267,7 +282,7 @@ def _with_interval(mean, half_width):
     return f"{mean:.2f}" if half_width != half_width else f"{mean:.2f} ± {half_width:.2f}"
 
 
-PARSERS = {"profile": _profile, "milestones": _milestones}
+PARSERS = {"profile": _profile, "milestones": _milestones, "classes": _classes}
 
 
 if __name__ == "__main__":

@@ -4,12 +4,14 @@ import hashlib
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from typing import get_args
 
 from . import datasets, methods, models
 from .errors import ConfigError, unknown
 from .normalization import NORMALIZATIONS
 from .recipes import RECIPES, recipe_for
+from .schedule import SCHEDULES, Schedule
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", dict: "a dict of options"}
 CUSTOM = "custom:"  # begins the name of a data set or network that the caller handed over as an object
@@ -34,6 +36,10 @@ class RunConfig:
     profile: str | tuple = _setting("exp", "how counts fall from class to class, or one count a class: 90,40,12")
     subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
     image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
+    held_out: float = _setting(
+        0.0, "share of each class's training images kept from training, for methods that steer by them", low=0, high=0.5
+    )
+    classes: tuple | None = _setting(None, "learn these classes only, numbered anew: 0,1,2")
     n_groups: int | None = _setting(None, "groups that LTKD splits the classes into (default: 3)", low=1)
     teacher: str | None = _setting("resnet8", "network that teaches")
     student: str = _setting("resnet8x0.5", "network that is trained")
@@ -43,6 +49,10 @@ class RunConfig:
     teacher_epochs: int | None = _setting(None, "epochs of the teacher (default: --epochs)", low=1)
     batch_size: int = _setting(64, "images a step", low=1)
     lr: float = _setting(0.05, "learning rate of SGD", above=0)
+    teacher_lr: float | None = _setting(
+        None, "learning rate of the teacher (default: the recipe's, else --lr)", above=0
+    )
+    lr_schedule: str = _setting("steps", "how the learning rate falls", names=SCHEDULES)
     lr_warmup: float = _setting(
         0.0, "fraction of the epochs over which the learning rate grows linearly", low=0, high=1
     )
@@ -65,14 +75,16 @@ class RunConfig:
             raise ConfigError("nesterov = True needs a momentum above 0; set one or leave nesterov out")
         method = methods.METHODS[self.method]
         object.__setattr__(self, "options", method.complete(self.options))
-        if method.needs == "nothing":  # then no teacher has a say, and the run is the same whoever it would be
-            object.__setattr__(self, "teacher", None)
-            object.__setattr__(self, "teacher_epochs", None)
+        if not method.has_teacher():  # then the run is the same whoever it would be
+            for name in ("teacher", "teacher_epochs", "teacher_lr"):
+                object.__setattr__(self, name, None)
         elif self.teacher is None:
             raise ConfigError(f"method {self.method!r} needs a teacher: name a network, such as 'resnet20'")
+        if "held_out" in method.settings and not self.held_out:
+            raise ConfigError(f"method {self.method!r} steers by images held out: set held_out above 0, such as 0.1")
         for role, name in (("teacher", self.teacher), ("student", self.student)):
-            if name is not None and not name.startswith(CUSTOM) and name not in models.MODELS:
-                raise unknown(f"model for the {role}", name, models.MODELS)
+            if name is not None and not name.startswith(CUSTOM):
+                models.check_name(name, f"model for the {role}")
 
     @classmethod
     def make(cls, recipe=None, **overrides):
@@ -91,13 +103,16 @@ class RunConfig:
         for name in overrides:
             if name not in known and name not in option_names:
                 raise unknown("parameter", name, [*known, *option_names])
-        settings = RECIPES[recipe].defaults | {k: v for k, v in overrides.items() if k in known}
+        given = {k: v for k, v in overrides.items() if k in known}
+        options = _check_options(given.pop("options", {})) | {k: v for k, v in overrides.items() if k not in known}
+        method = methods.METHODS[_check_name("method", given.get("method", "ltkd"), methods.METHODS)]
+        networks = {"student": given.get("student"), "teacher": given.get("teacher")}
+        usual = method.settings | RECIPES[recipe].usual(given.get("method", "ltkd"), **networks)
+        settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in known} | given
         settings |= _reconcile(settings, overrides)
-        method = settings.setdefault("method", "ltkd")
-        options = _check_options(overrides.get("options", {}))
-        own = options | {k: v for k, v in overrides.items() if k not in known}
-        settings["options"] = RECIPES[recipe].methods.get(_check_name("method", method, methods.METHODS), {}) | own
-        return cls(recipe=recipe, **settings)
+        if "lr" in given:
+            settings["teacher_lr"] = given.get("teacher_lr")
+        return cls(recipe=recipe, options={k: v for k, v in usual.items() if k not in known} | options, **settings)
 
     @classmethod
     def from_dict(cls, record):
@@ -114,14 +129,19 @@ class RunConfig:
 
     @property
     def id(self):
-        """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name."""
-        record = self.to_dict() | {"subset_seed": self.data_seed}
-        del record["recipe"]
-        if self.teacher is None:  # groups split what a teacher says: without one they change nothing
-            del record["n_groups"]
-        else:
-            record["n_groups"] = self.n_groups or 3
-            record["teacher_epochs"] = self.teacher_epochs or self.epochs
+        """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name.
+
+        Only what differs from the plain defaults enters, so that a setting or option of a later version does not
+        rename the runs that came before it.
+        """
+        record = self.to_dict() | {"recipe": None, "options": None}
+        record["subset_seed"] = _unless(self.seed, self.subset_seed)
+        record["n_groups"] = _unless(3, self.n_groups) if self.teacher else None  # groups split what a teacher says
+        record["teacher_epochs"] = _unless(self.epochs, self.teacher_epochs)
+        record["teacher_lr"] = _unless(self.lr, self.teacher_lr)
+        plain = _plain_defaults() | {"recipe": None}
+        record = {k: v for k, v in record.items() if v != plain[k]}
+        record["options"] = methods.METHODS[self.method].without_defaults(self.options)
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -129,6 +149,8 @@ class RunConfig:
         """A readable name that ends in the id; the name of the run's folder."""
         profile = self.profile if isinstance(self.profile, str) else "counts"
         data = f"{_plain(self.dataset)}-{profile}{self.imbalance_factor:g}"
+        if self.classes is not None:
+            data += f"-{len(self.classes)}classes"
         return f"{data}-{_plain(self.student)}-{self.method}-s{self.seed}-{self.id}"
 
     @property
@@ -136,10 +158,18 @@ class RunConfig:
         """The seed that draws the long-tailed subset."""
         return self.seed if self.subset_seed is None else self.subset_seed
 
+    def schedule(self):
+        """The learning rate over the epochs."""
+        return Schedule(self.lr_schedule, self.epochs, self.lr, self.lr_warmup, self.milestones, self.lr_decay)
+
     def overrides(self):
         """What differs from the recipe: {field or option: value}."""
-        expected = RunConfig.make(self.recipe, dataset=self.dataset, method=self.method, seed=self.seed).to_dict()
+        networks = {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
+        same = {"dataset": self.dataset, "method": self.method, "seed": self.seed} | networks
+        expected = RunConfig.make(self.recipe, **same).to_dict()
+        usual = _plain_defaults() | RECIPES[self.recipe].defaults
         changed = {k: v for k, v in self.to_dict().items() if v != expected[k] and k != "options"}
+        changed |= {k: v for k, v in networks.items() if v != usual[k]}
         return changed | {k: v for k, v in self.options.items() if v != expected["options"][k]}
 
     def assumptions(self):
@@ -151,10 +181,22 @@ class RunConfig:
             if key.split(".")[-1] not in changed and ("." not in key or key.startswith(f"{self.method}."))
         }
 
-    def for_teacher(self):
-        """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone."""
-        epochs = self.teacher_epochs or self.epochs
-        return replace(self, student=self.teacher, teacher=None, method="ce", options={}, epochs=epochs)
+    def for_teacher(self, spec=None):
+        """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone. spec: TeacherSpec
+        of one of several."""
+        own = {"student": self.teacher, "teacher": None, "method": "ce", "options": {}, "n_groups": None}
+        own |= {"epochs": self.teacher_epochs or self.epochs, "lr": self.teacher_lr or self.lr}
+        if spec:
+            own |= {"classes": spec.classes, "batch_size": max(1, round(spec.batch * self.batch_size)), **spec.settings}
+        return replace(self, **own)
+
+    def for_parent(self):
+        """The run whose student this one goes on with; None where training has one stage."""
+        parent = methods.METHODS[self.method].parent
+        if parent is None:
+            return None
+        options = {k: v for k, v in self.options.items() if k in parent.options()}
+        return replace(self, method=methods.name_of(parent), options=options)
 
 
 def _reconcile(settings, given):
@@ -178,6 +220,17 @@ def _plain(name):
     return "".join(c if c.isalnum() or c in "._" else "-" for c in name)
 
 
+@cache
+def _plain_defaults():
+    """The defaults of all fields, as `to_dict` writes them: {name: value}."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(RunConfig()).items()}
+
+
+def _unless(usual, value):
+    """`value`, but None where it is the usual one."""
+    return None if value == usual else value
+
+
 def _check(setting, value):
     """`value` as the type of the field; raise ConfigError where it is not of the type or out of range."""
     name, limits = setting.name, setting.metadata
@@ -189,6 +242,8 @@ def _check(setting, value):
         return _check_profile(value)
     if name == "milestones":
         return _check_milestones(value)
+    if name == "classes":
+        return _check_classes(value)
     kind = next((t for t in get_args(setting.type) if t is not type(None)), setting.type)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
@@ -234,3 +289,10 @@ def _check_milestones(value):
     if not isinstance(value, list | tuple) or not all(isinstance(m, int | float) and 0 < m < 1 for m in value):
         raise ConfigError(f"milestones = {value!r}: must be fractions of the epochs, between 0 and 1")
     return tuple(sorted(float(m) for m in value))
+
+
+def _check_classes(value):
+    whole = isinstance(value, list | tuple) and all(isinstance(c, int) and c >= 0 for c in value)
+    if not whole or len(value) < 2 or len(set(value)) < len(value):
+        raise ConfigError(f"classes = {value!r}: must be two or more different class numbers, counted from 0")
+    return tuple(value)

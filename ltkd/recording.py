@@ -9,6 +9,7 @@ from . import evaluation
 from .decomposition import decompose
 from .errors import RunError
 from .losses import rebalance
+from .methods import TEACHER
 
 
 class EpochRecord:
@@ -17,7 +18,7 @@ class EpochRecord:
     def __init__(self, job):
         self.job, self.n = job, 0
         self.terms, self.kl, self.mass, self.rebalanced = {}, 0.0, [], []
-        self.hits = torch.zeros(len(job.class_counts), device=job.device)
+        self.hits, self.seen = torch.zeros(2, len(job.class_counts), device=job.device)
         self.temperature = getattr(job.method, "temperature", 1.0)
 
     @torch.no_grad()
@@ -26,8 +27,10 @@ class EpochRecord:
         self.n += size
         for name, term in terms.items():
             self.terms[name] = self.terms.get(name, 0.0) + term.detach() * size
-        self.hits.index_add_(0, step.labels, (step.logits.argmax(1) == step.labels).float())
-        if step.teacher_logits is not None:
+        correct = (step.logits.argmax(1) == step.labels).float()
+        self.hits.index_add_(0, step.labels, correct)
+        self.seen.index_add_(0, step.labels, torch.ones_like(correct))
+        if TEACHER in step.teachers:
             parts = decompose(step.teacher_logits, step.logits, self.job.groups, temperature=self.temperature)
             self.kl = self.kl + torch.cat([parts.cross[:, None], parts.within], 1).sum(0)
             self.mass.append(parts.teacher_mass.sum(0))
@@ -49,14 +52,13 @@ class EpochRecord:
         return row
 
     def _accuracies(self):
-        counts = torch.as_tensor(self.job.class_counts)
-        groups = evaluation.thirds(counts)
-        hits = self.hits.cpu()
+        groups = evaluation.thirds(self.job.class_counts)
+        hits, seen = self.hits.cpu(), self.seen.cpu()
         by_group = {
-            name: 100 * float(hits[groups.index == g].sum() / counts[groups.index == g].sum())
+            name: 100 * float(hits[groups.index == g].sum() / seen[groups.index == g].sum())
             for g, name in enumerate(groups.names)
         }
-        return {"all": 100 * float(hits.sum() / counts.sum()), **by_group}
+        return {"all": 100 * float(hits.sum() / seen.sum()), **by_group}
 
 
 def _stack(tensors):
@@ -70,9 +72,9 @@ def prefixed(prefix, record):
 class ProgressBar:
     """tqdm over the images of all epochs, with loss and accuracy per group behind it."""
 
-    def __init__(self, config, images, done, show):
+    def __init__(self, config, epochs, images, done, show):
         label = f"{config.method} {config.student} seed {config.seed}"
-        total = config.epochs * images
+        total = epochs * images
         self.bar = tqdm(
             total=total, initial=done * images, desc=label, unit="img", unit_scale=True, disable=not show, leave=False
         )

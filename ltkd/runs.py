@@ -21,11 +21,12 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from . import models
+from . import methods, models
 from .config import CUSTOM, RunConfig
 from .errors import ConfigError, RunError
 from .files import TEMPORARY, project_folder, write_bytes
 from .normalization import Normalizer
+from .randomness import own_randomness
 
 REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
 
@@ -129,14 +130,20 @@ class Run:
         return self._arrays["class_counts"]
 
     def model(self, network=None):
-        """The trained student in evaluation mode. `network`: a module of the same shape, needed where the student was
-        a module of the caller's."""
+        """The trained student in evaluation mode, as its method made it of the network. `network`: a module of the same
+        shape, needed where the student was a module of the caller's."""
         if network is None:
             if self.config.student.startswith(CUSTOM):
                 raise RunError(f"the student {self.config.student} was your own module: pass one like it as network=")
-            network = models.build(self.config.student, **self.result["shape"])
+            network = models.build(self.config.student, **self.result["shape"], pretrained=False)
+        with own_randomness("cpu", 0):  # what a method adds to the network is drawn, and then replaced
+            network = self._method().wrap(network)
         network.load_state_dict(self._read("student.safetensors", load_tensors))
         return network.eval()
+
+    def _method(self):
+        task = methods.Task.of(self.result["shape"], self.class_counts, self.config.n_groups, self.config.epochs)
+        return methods.method_class(self.config.method)(task, **self.config.options)
 
     def predict(self, images, network=None):
         """The trained student's logits on uint8 images (N, channels, side, side): float32 array (N, C)."""
@@ -147,7 +154,8 @@ class Run:
                 f"images are {images.dtype} {tuple(images.shape)}: must be torch.uint8 of 0 to 255, (N, {needed[0]}, "
                 f"{needed[1]}, {needed[2]})"
             )
-        return predict(self.model(network), images, Normalizer(**self.result["normalization"]))
+        normalize = Normalizer(**self.result["normalization"])
+        return predict(self.model(network), (normalize(batch) for batch in images.split(500)))
 
     def load_checkpoint(self):
         """The state stored last, or None."""
@@ -189,11 +197,10 @@ class Run:
 
 
 @torch.no_grad()
-def predict(network, images, normalize, batch_size=500):
-    """A network's logits on uint8 images (N, channels, H, W), in evaluation mode: float32 array (N, C)."""
+def predict(network, batches):
+    """A network's logits on batches of normalised images (B, channels, H, W), in evaluation mode: float32 (N, C)."""
     network.eval()
-    batches = [network(normalize(batch)) for batch in images.split(batch_size)]
-    return torch.cat(batches).float().cpu().numpy()
+    return torch.cat([network(images) for images in batches]).float().cpu().numpy()
 
 
 def packed(state):

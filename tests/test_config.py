@@ -5,9 +5,9 @@ import pytest
 
 from ltkd import METHODS, ConfigError, RunConfig
 from ltkd.datasets import SOURCES
+from ltkd.methods import TeacherSpec
 from ltkd.models import MODELS
 from ltkd.recipes import RECIPES, recipe_for
-from ltkd.training import learning_rate
 
 make = RunConfig.make
 
@@ -43,11 +43,45 @@ EVERY_FIELD = {
     "test_every": 5,
     "seed": 0,
 }
+PLAIN_DEFAULTS = {
+    "dataset": "digits",
+    "imbalance_factor": 20.0,
+    "profile": "exp",
+    "teacher": "resnet8",
+    "student": "resnet8x0.5",
+    "method": "ltkd",
+    "epochs": 24,
+    "batch_size": 64,
+    "lr": 0.05,
+    "lr_schedule": "steps",
+    "lr_warmup": 0.0,
+    "milestones": [0.75, 0.9],
+    "lr_decay": 0.1,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 5e-4,
+    "augmentation": "crop1",
+    "normalization": "data",
+    "test_every": 5,
+    "seed": 0,
+    "held_out": 0.0,
+}
 
 
 def test_a_config_keeps_its_id():
     """Whoever changes this literal makes every stored run a stranger."""
-    assert RunConfig.from_dict(EVERY_FIELD).id == "bf85868906"
+    assert RunConfig.from_dict(EVERY_FIELD).id == "835368cba9"
+
+
+def test_the_plain_defaults_keep_their_values():
+    """An id is made of what differs from them: to change one is to rename the runs that have it. New ones may join."""
+    defaults = RunConfig().to_dict()
+    assert {name: defaults[name] for name in PLAIN_DEFAULTS} == PLAIN_DEFAULTS
+
+
+def test_a_setting_that_an_earlier_version_did_not_know_leaves_its_runs_their_ids():
+    old = {name: value for name, value in EVERY_FIELD.items() if name not in ("held_out", "teacher_lr", "classes")}
+    assert RunConfig.from_dict(old).id == RunConfig.from_dict(EVERY_FIELD).id
 
 
 def test_the_name_of_a_run_is_readable_and_ends_in_its_id():
@@ -132,14 +166,36 @@ def test_a_folder_uses_the_recipe_for_folders(tmp_path):
 def test_a_recipe_sets_only_fields_and_options_that_exist(recipe):
     names = {field.name for field in fields(RunConfig)}
     assert set(RECIPES[recipe].defaults) <= names
-    for method, options in RECIPES[recipe].methods.items():
-        assert set(options) <= set(METHODS[method].options())
+    of_methods = [
+        *RECIPES[recipe].methods.items(),
+        *(m for pair in RECIPES[recipe].pairs.values() for m in pair.items()),
+    ]
+    for method, settings in of_methods:
+        assert set(settings) <= names | set(METHODS[method].options())
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_what_a_recipe_sets_for_a_method_leaves_the_teacher_alone(recipe):
+    """Then all methods of a comparison share one."""
+    teachers = {
+        make(recipe, method=name).for_teacher().id
+        for name, cls in METHODS.items()
+        if cls.needs != "nothing" and not cls.settings
+    }
+    assert len(teachers) == 1
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_the_networks_of_a_recipe_exist(recipe):
+    for teacher, student in RECIPES[recipe].pairs:
+        assert {teacher, student} <= set(MODELS)
+    assert set(RECIPES[recipe].lr) <= set(MODELS)
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_what_a_recipe_marks_as_assumed_exists(recipe):
     known = {field.name for field in fields(RunConfig)}
-    known |= {f"{name}.{option}" for name, cls in METHODS.items() for option in cls.options()}
+    known |= {f"{name}.{option}" for name, cls in METHODS.items() for option in {*cls.options(), *cls.settings}}
     assert set(RECIPES[recipe].assumptions) <= known
 
 
@@ -188,19 +244,94 @@ def test_a_recipe_carries_the_published_values(recipe, expected):
 @pytest.mark.parametrize(
     ("recipe", "method", "expected"),
     [
-        ("cifar-crd", "ltkd", {"temperature": 4, "ce_weight": 1, "warmup": 20 / 240, "alpha": 6, "beta": 6}),
+        (
+            "cifar-crd",
+            "ltkd",
+            {
+                "temperature": 4,
+                "ce_weight": 1,
+                "warmup": 20 / 240,
+                "alpha": 6,
+                "beta": 6,
+                "rebalanced": True,
+                "reweighted": True,
+            },
+        ),
         ("cifar-crd", "kd", {"temperature": 4, "ce_weight": 0.1, "warmup": 0, "kd_weight": 0.9}),
         ("cifar-crd", "ce", {}),
         (
             "cifar-bkd",
             "bkd",
-            {"temperature": 2, "ce_weight": 1, "warmup": 0, "kd_weight": 1, "effective_beta": 0.9999},
+            {"temperature": 2, "ce_weight": 1, "warmup": 0, "kd_weight": 1, "effective_beta": 0.9999, "deferred": 0},
         ),
+        (
+            "cifar10-bkd",
+            "bkd",
+            {"temperature": 2, "ce_weight": 1, "warmup": 0, "kd_weight": 1, "effective_beta": 0.9999, "deferred": 0.8},
+        ),
+        ("cifar-crd", "dkd", {"temperature": 4, "ce_weight": 1, "warmup": 20 / 240, "alpha": 1, "beta": 8}),
+        ("cifar-crd", "dist", {"temperature": 4, "ce_weight": 1, "warmup": 0, "kd_weight": 2, "beta": 1, "gamma": 1}),
+        ("cifar-crd", "reviewkd", {"ce_weight": 1, "warmup": 20 / 240, "kd_weight": 5}),
+        ("cifar-crd", "fitnet", {"ce_weight": 1, "warmup": 0, "kd_weight": 100, "layer": 2}),
+        ("cifar-crd", "catkd", {"ce_weight": 1, "warmup": 0, "kd_weight": 15, "size": 2, "normalized": False}),
+        ("imagenet-crd", "dkd", {"temperature": 1, "ce_weight": 1, "warmup": 0.01, "alpha": 1, "beta": 0.5}),
+        ("cifar-bkd", "ldam-drw", {"effective_beta": 0.9999, "max_margin": 0.5, "scale": 30, "deferred": 0.8}),
         ("cifar-bkd", "kd", {"temperature": 2, "ce_weight": 1, "warmup": 0, "kd_weight": 1}),
     ],
 )
 def test_a_recipe_carries_the_methods_published_options(recipe, method, expected):
-    assert make(recipe, dataset="cifar100", method=method).options == expected
+    assert make(recipe, method=method).options == expected
+
+
+@pytest.mark.parametrize(
+    ("teacher", "student", "method", "expected"),
+    [
+        ("vgg13", "vgg8", "dkd", {"beta": 6.0}),
+        ("wrn-40-2", "shufflenetv1", "dkd", {"beta": 8.0}),
+        ("wrn-40-2", "shufflenetv1", "catkd", {"kd_weight": 80.0, "size": 4, "normalized": True}),
+        ("resnet50", "mobilenetv2", "catkd", {"kd_weight": 40.0, "size": 2, "normalized": True}),
+        ("resnet56", "resnet20", "reviewkd", {"kd_weight": 0.6}),
+    ],
+)
+def test_a_pair_of_networks_has_its_published_weights(teacher, student, method, expected):
+    options = make("cifar-crd", teacher=teacher, student=student, method=method).options
+    assert {name: options[name] for name in expected} == expected
+    own = make("cifar-crd", teacher=teacher, student=student, method=method, **{next(iter(expected)): 1.25})
+    assert own.options[next(iter(expected))] == 1.25
+
+
+def test_small_students_learn_more_slowly_and_their_teachers_do_not():
+    config = make("cifar-crd", teacher="wrn-40-2", student="shufflenetv1", method="kd")
+    assert (config.lr, config.for_teacher().lr) == (0.01, 0.05)
+    assert config.for_teacher().id == make("cifar-crd", student="wrn-40-2", method="ce").id
+    assert "lr" not in config.overrides()
+    assert make("cifar-crd", teacher="wrn-40-2", student="shufflenetv1", lr=0.02).for_teacher().lr == 0.02
+    assert make("cifar-crd", teacher="vgg13", student="mobilenetv2", teacher_lr=0.1).for_teacher().lr == 0.1
+
+
+def test_the_training_before_is_the_plain_run_of_its_method():
+    assert make(method="crt", epochs=9).for_parent().id == make(method="ce", epochs=9).id
+    assert make(method="bkd+crt", temperature=3.0).for_parent().id == make(method="bkd", temperature=3.0).id
+    assert make(method="kd").for_parent() is None
+
+
+def test_an_expert_learns_its_classes_alone():
+    spec = TeacherSpec((2, 5, 7), batch=0.5, settings={"lr_schedule": "cosine"})
+    expert = make(method="lfme", batch_size=64).for_teacher(spec)
+    assert (expert.classes, expert.batch_size, expert.lr_schedule, expert.method) == ((2, 5, 7), 32, "cosine", "ce")
+    assert "-3classes-" in expert.name
+
+
+def test_a_method_that_steers_by_held_out_images_needs_some():
+    assert make(method="lfme").held_out == 0.1
+    with pytest.raises(ConfigError, match="held_out above 0"):
+        make(method="lfme", held_out=0.0)
+
+
+@pytest.mark.parametrize("classes", [(1,), (1, 1), (-1, 2), (0.5, 1), 3, "0,1"])
+def test_classes_are_two_or_more_different_numbers(classes):
+    with pytest.raises(ConfigError, match="classes = "):
+        make(classes=classes)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +357,7 @@ def test_a_recipe_carries_the_methods_published_options(recipe, method, expected
     ],
 )
 def test_the_learning_rate_warms_up_and_falls_where_the_recipe_says(recipe, epoch, lr):
-    assert learning_rate(make(recipe, dataset="cifar100"), epoch) == pytest.approx(lr, rel=1e-9)
+    assert make(recipe, dataset="cifar100").schedule().rate(epoch) == pytest.approx(lr, rel=1e-9)
 
 
 def test_what_the_caller_gives_wins_over_the_recipe():

@@ -421,7 +421,7 @@ def test_every_epoch_has_an_order_of_its_own(history):
 
 def test_the_learning_rate_is_the_one_of_the_epoch(history):
     config = digits_config(method="ltkd")
-    assert history.lr.tolist() == [training.learning_rate(config, epoch) for epoch in (1, 2)]
+    assert history.lr.tolist() == [config.schedule().rate(epoch) for epoch in (1, 2)]
 
 
 @pytest.mark.parametrize("half", ["train", "test"])

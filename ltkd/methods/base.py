@@ -1,68 +1,186 @@
-"""What every method is made of: its options, the task it is built for and the step it computes."""
+"""What every method is made of: its options, its task, the step it computes and the hooks it may use."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError, unknown
 from ..groups import ClassGroups
+from ..models import FeatureOutput, features_of
 
 
 @dataclass(frozen=True)
 class Option:
-    """A hyper-parameter of a method: its default (which fixes the type), what it means, and its range."""
+    """A hyper-parameter of a method: its default (which fixes the type), what it means, and what is allowed."""
 
-    default: float | int
+    default: float | int | bool | str
     help: str
     low: float = 0.0
     above: bool = False  # True: `low` itself is not allowed
     high: float = math.inf  # never allowed itself
+    choices: tuple[str, ...] = ()  # of an option that is a word
 
     def check(self, name, value):
-        """`value` as the option's type; raise ConfigError unless it lies in the range."""
+        """`value` as the option's type; raise ConfigError unless it is allowed."""
         kind = type(self.default)
+        if kind is str:
+            return self._check_word(name, value)
+        if kind is bool:
+            if not isinstance(value, bool):
+                raise ConfigError(f"{name} = {value!r}: must be true or false")
+            return value
+        return kind(self._check_number(name, value))
+
+    def _check_word(self, name, value):
+        if value not in self.choices:
+            raise unknown(name, value, self.choices)
+        return value
+
+    def _check_number(self, name, value):
+        whole = type(self.default) is int
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or (kind is int and value != int(value)):
-            raise ConfigError(f"{name} = {value!r}: must be {'a whole number' if kind is int else 'a number'}")
+        if not number or (whole and value != int(value)):
+            raise ConfigError(f"{name} = {value!r}: must be {'a whole number' if whole else 'a number'}")
         if not self.low <= value < self.high or (self.above and value == self.low):
             upper = f" and below {self.high:g}" if self.high < math.inf else ""
             raise ConfigError(f"{name} = {value}: must be {'above' if self.above else 'at least'} {self.low:g}{upper}")
-        return kind(value)
+        return value
 
 
 class Task(NamedTuple):
-    """What a method may know of the run. class_counts (C,): training images of each class; epochs: its length."""
+    """What a method may know of the run.
+
+    class_counts (C,): training images of each class; epochs: the length of the method's own training; image_shape:
+    (channels, side, side); train_images: images to learn from, fewer than the counts say where some are held out.
+    """
 
     class_counts: Tensor
     groups: ClassGroups
     epochs: int
+    image_shape: tuple[int, int, int] = (3, 32, 32)
+    train_images: int = 0
+
+    @classmethod
+    def of(cls, shape, class_counts, n_groups, epochs, train_images=0):
+        """The task of a run. shape: {"num_classes", "in_channels", "image_size"}; n_groups: None for three."""
+        groups = ClassGroups.by_rank(class_counts, n_groups or min(3, shape["num_classes"]))
+        image_shape = (shape["in_channels"], shape["image_size"], shape["image_size"])
+        return cls(torch.as_tensor(class_counts), groups, epochs, image_shape, train_images)
 
 
-class Step(NamedTuple):
+class Batch(NamedTuple):
+    """images (B, channels, H, W), normalised; labels (B,); indices (B,): which training images they are."""
+
+    images: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class Answer:
+    """What a network says of a batch, computed when first asked for: `logits` (B, C), `features` (FeatureOutput)."""
+
+    def __init__(self, network, images):
+        self._network, self._images = network, images
+
+    @cached_property
+    def features(self):
+        return features_of(self._network, self._images)
+
+    @cached_property
+    def logits(self):
+        return self.features.logits if "features" in self.__dict__ else self._network(self._images)
+
+
+class Step:
     """One batch on its way through a method.
 
-    logits (B, C): the student's. labels (B,). epoch: 0-dim tensor, counted from 1. indices (B,): which training
-    images. teacher_logits (B, C), or None where the method needs nothing of a teacher.
+    images, labels, indices: the main stream's batch; batches: {stream: Batch}, for methods with several streams.
+    epoch: 0-dim tensor, counted from 1. student: the network in training, as `wrap` made it.
+    logits (B, C), features: what the student says of `images`, computed once, when first asked for. A method that
+    calls the student itself sets `logits`, from which the training accuracy is taken.
+    teacher_logits (B, C), teacher_features: of the one teacher; teachers: {name: Answer} of all of them.
     """
 
-    logits: Tensor
-    labels: Tensor
-    epoch: Tensor
-    indices: Tensor
-    teacher_logits: Tensor | None = None
+    def __init__(self, student, batches, epoch, teachers=None):
+        self.student, self.batches, self.epoch = student, batches, epoch
+        self.images, self.labels, self.indices = batches["main"]
+        self.teachers = {name: Answer(network, self.images) for name, network in (teachers or {}).items()}
+        self._answer = Answer(student, self.images)
+
+    @classmethod
+    def of_logits(cls, logits, labels, teacher_logits=None, *, epoch=1.0):
+        """A step on logits at hand, to try a loss without networks: logits (B, C), labels (B,)."""
+        images, indices = logits.new_empty(len(labels), 0), torch.arange(len(labels))
+        teachers = {} if teacher_logits is None else {TEACHER: lambda _: teacher_logits}
+        batches = {"main": Batch(images, labels, indices)}
+        return cls(lambda _: logits, batches, torch.tensor(float(epoch)), teachers)
+
+    @property
+    def logits(self):
+        return self._answer.logits
+
+    @logits.setter
+    def logits(self, value):
+        self._answer.logits = value
+
+    @property
+    def features(self):
+        return self._answer.features
+
+    @property
+    def teacher_logits(self):
+        with torch.no_grad():
+            return self.teachers[TEACHER].logits
+
+    @property
+    def teacher_features(self):
+        with torch.no_grad():
+            return self.teachers[TEACHER].features
+
+
+TEACHER = "teacher"  # the name of the teacher where a method has one
+
+
+@dataclass(frozen=True)
+class TeacherSpec:
+    """A teacher that is trained before the student, as a run of its own. classes: it learns these classes alone,
+    numbered anew (None: all); batch: the size of its batches in those of the student; settings: fields of RunConfig in
+    which its training differs from the student's."""
+
+    classes: tuple[int, ...] | None = None
+    batch: float = 1.0
+    settings: dict = field(default_factory=dict)
+
+
+class Scan:
+    """Images seen once, as they are: `scan(function)` applies it to all normalised images without gradients and
+    returns the answers, (N, ...). labels (N,)."""
+
+    def __init__(self, batches, labels):
+        self._batches, self.labels = batches, labels
+
+    @torch.no_grad()
+    def __call__(self, function):
+        return torch.cat([function(images) for images in self._batches()])
 
 
 class Method(nn.Module):
     """What a student is trained to minimise.
 
     A subclass lists its hyper-parameters as class attributes of type Option, says in `needs` what it wants of the
-    teacher ("nothing" or "logits") and returns named terms, whose sum is the loss, from `forward(step)`. The first
-    line of its docstring is its entry in the command line's help: what it is, and the paper.
+    teacher ("nothing", "logits" or "features") and returns named terms, whose sum is the loss, from `forward(step)`.
+    The first line of its docstring is its entry in the command line's help: what it is, and the paper. All else has
+    a default. What it learns or counts is a parameter or a buffer, so that a stopped run goes on exactly.
     """
 
     needs = "nothing"
+    streams = {"main": "instance"}  # the batches of a step: {name: a key of SAMPLERS}
+    parent = None  # the method that trains the student first, as a run of its own; this one goes on from its end
+    settings = {}  # fields of RunConfig whose defaults are others for this method
 
     def __init__(self, task, **options):
         super().__init__()
@@ -72,8 +190,9 @@ class Method(nn.Module):
 
     @classmethod
     def options(cls):
-        """The options of this method: {name: Option}."""
-        return {k: v for c in reversed(cls.__mro__) for k, v in vars(c).items() if isinstance(v, Option)}
+        """The options of this method, and of the one before it: {name: Option}."""
+        own = {k: v for c in reversed(cls.__mro__) for k, v in vars(c).items() if isinstance(v, Option)}
+        return (cls.parent.options() if cls.parent else {}) | own
 
     @classmethod
     def complete(cls, options):
@@ -84,6 +203,64 @@ class Method(nn.Module):
                 raise unknown(f"option of {cls.__name__}", name, known or ["(none)"])
         return {name: option.check(name, options.get(name, option.default)) for name, option in known.items()}
 
+    @classmethod
+    def without_defaults(cls, options):
+        """Those of the options that differ from the defaults."""
+        return {name: value for name, value in options.items() if value != cls.options()[name].default}
+
+    @classmethod
+    def has_teacher(cls):
+        """Whether a teacher has a say, here or in the training before."""
+        return cls.needs != "nothing" or (cls.parent is not None and cls.parent.has_teacher())
+
+    def schedule(self, schedule):
+        """The Schedule of this method's training, from the config's."""
+        return schedule
+
+    def teachers(self):
+        """Who teaches: {name: TeacherSpec}."""
+        return {} if self.needs == "nothing" else {TEACHER: TeacherSpec()}
+
+    def wrap(self, student):
+        """The network that is trained, tested and stored, made of the student (which may be changed)."""
+        return student
+
+    def connect(self, student, teachers):
+        """Make what depends on the shapes of both, such as adapters. teachers: {name: network}."""
+
+    def parameter_groups(self, student):
+        """What is trained: [{"params": ..., "lr_scale": 1.0, "weight_decay": ...}], the last two optional. A
+        parameter of the student in no group is frozen."""
+        return [{"params": [*student.parameters(), *self.parameters()]}]
+
+    def set_mode(self, student):
+        """Set the student to training, but for frozen BatchNorm layers, which keep the statistics they have."""
+        student.train()
+        for module in student.modules():
+            if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad:
+                module.eval()
+
+    def begin(self, student, teachers, training, held_out):
+        """Called before the first step, and before a stored state is loaded. training, held_out: Scan of the images
+        to learn from, and of those kept from training (None without any)."""
+
+    def end_epoch(self, student, held_out):
+        """Called after every epoch but the last."""
+
     def forward(self, step):
         """The loss as named terms: Step -> {name: 0-dim tensor}."""
         raise NotImplementedError
+
+    def after(self, fraction, step, class_weights):
+        """Class weights (C,) that come into force after a fraction of the epochs, and are all one before."""
+        deferred = step.epoch <= math.floor(fraction * self.task.epochs + 1e-6)
+        return torch.where(deferred, torch.ones_like(class_weights), class_weights)
+
+    @torch.no_grad()
+    def probe(self, network) -> FeatureOutput:
+        """What a network says of two black images: the shapes of its features."""
+        weight = next(network.parameters())
+        training = network.training
+        output = features_of(network.eval(), torch.zeros(2, *self.task.image_shape, device=weight.device))
+        network.train(training)
+        return output

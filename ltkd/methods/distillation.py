@@ -1,4 +1,4 @@
-"""Cross-entropy alone, and the distillation of logits: KD, BKD and LTKD."""
+"""The distillation of logits: KD, DKD, DIST, BKD and LTKD."""
 
 import torch.nn.functional as F
 
@@ -17,7 +17,6 @@ class Distillation(Method):
     """Cross-entropy plus one or more distillation terms, which may grow linearly over the first epochs."""
 
     needs = "logits"
-    temperature = Option(4.0, "divides the logits of teacher and student before the softmax", above=True)
     ce_weight = Option(1.0, "weight of the cross-entropy with the labels")
     warmup = Option(0.0, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
 
@@ -31,14 +30,44 @@ class Distillation(Method):
         raise NotImplementedError
 
 
+SOFTENED = Option(4.0, "divides the logits of teacher and student before the softmax", above=True)
+
+
 class KD(Distillation):
     """Knowledge distillation (Hinton et al. 2015), with the distillation field's weights 0.1 and 0.9."""
 
+    temperature = SOFTENED
     ce_weight = Option(0.1, "weight of the cross-entropy with the labels")
     kd_weight = Option(0.9, "weight of the distillation term")
 
     def distill(self, step):
         return {"kd": self.kd_weight * losses.kd(step.logits, step.teacher_logits, temperature=self.temperature)}
+
+
+class DKD(Distillation):
+    """Decoupled knowledge distillation (Zhao et al. 2022): target class and non-target classes apart."""
+
+    temperature = SOFTENED
+    alpha = Option(1.0, "weight of the target-class term")
+    beta = Option(8.0, "weight of the non-target-class term")
+    warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
+
+    def distill(self, step):
+        target, rest = losses.dkd_terms(step.logits, step.teacher_logits, step.labels, temperature=self.temperature)
+        return {"target": self.alpha * target, "non_target": self.beta * rest}
+
+
+class DIST(Distillation):
+    """Distillation from a stronger teacher (Huang et al. 2022): correlation over classes and over the batch."""
+
+    temperature = SOFTENED
+    kd_weight = Option(2.0, "weight of both terms together")
+    beta = Option(1.0, "weight of the correlation of each image's probabilities (inter-class)")
+    gamma = Option(1.0, "weight of the correlation of each class's probabilities (intra-class)")
+
+    def distill(self, step):
+        inter, intra = losses.dist_terms(step.logits, step.teacher_logits, temperature=self.temperature)
+        return {"inter": self.kd_weight * self.beta * inter, "intra": self.kd_weight * self.gamma * intra}
 
 
 class BKD(Distillation):
@@ -47,6 +76,7 @@ class BKD(Distillation):
     temperature = Option(2.0, "divides the logits of teacher and student before the softmax", above=True)
     kd_weight = Option(1.0, "weight of the distillation term")
     effective_beta = Option(0.9999, "beta of the effective number of images (BKD, Eq. 2)", high=1.0)
+    deferred = Option(0.0, "fraction of the epochs before which all classes weigh the same (plain KD)", high=1.01)
 
     def __init__(self, task, **options):
         super().__init__(task, **options)
@@ -54,19 +84,30 @@ class BKD(Distillation):
         self.register_buffer("class_weights", weights)
 
     def distill(self, step):
-        term = losses.bkd(step.logits, step.teacher_logits, self.class_weights, temperature=self.temperature)
+        weights = self.after(self.deferred, step, self.class_weights)
+        term = losses.bkd(step.logits, step.teacher_logits, weights, temperature=self.temperature)
         return {"bkd": self.kd_weight * term}
 
 
 class LTKD(Distillation):
     """Long-tailed knowledge distillation (Kim 2026, Eq. 14): rebalanced cross-group, equally weighted within-group."""
 
-    alpha = Option(6.0, "weight of the rebalanced cross-group term (Eq. 14)")
-    beta = Option(6.0, "weight of each group's within-group term (Eq. 14)")
+    temperature = SOFTENED
+    alpha = Option(6.0, "weight of the cross-group term (Eq. 14); 0 leaves it out (Tab. 5)")
+    beta = Option(6.0, "weight of the within-group terms (Eq. 14); 0 leaves them out (Tab. 4, 5)")
+    rebalanced = Option(
+        True, "rebalance the teacher's group mass over the batch (Eq. 9 to 11; false: Tab. 4's baseline)"
+    )
+    reweighted = Option(True, "weigh all groups alike within (Eq. 13; false: by the teacher's group mass, Eq. 12)")
     warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
 
     def distill(self, step):
         cross, within = losses.ltkd_terms(
-            step.logits, step.teacher_logits, self.task.groups, temperature=self.temperature
+            step.logits,
+            step.teacher_logits,
+            self.task.groups,
+            temperature=self.temperature,
+            rebalanced=self.rebalanced,
+            reweighted=self.reweighted,
         )
         return {"cross": self.alpha * cross, "within": self.beta * within}

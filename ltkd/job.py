@@ -1,0 +1,253 @@
+"""What a run's training needs, put together from its config: data, networks, method and optimizer on their device."""
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from . import datasets, models
+from .config import CUSTOM
+from .errors import ConfigError
+from .feeding import Feed
+from .methods import Scan, Task, method_class
+from .normalization import Normalizer
+from .randomness import derived_seed, fingerprint, own_randomness
+from .sampling import hold_out
+from .schedule import Schedule
+
+
+@dataclass
+class Job:
+    """Everything that one run's training needs, on its device."""
+
+    config: object
+    device: torch.device
+    student: nn.Module
+    teachers: dict[str, nn.Module]
+    method: nn.Module
+    schedule: Schedule
+    optimizer: torch.optim.Optimizer
+    normalize: Normalizer
+    training: Feed
+    held_out: Scan | None
+    test: Feed
+    class_counts: object
+    groups: object
+
+    def state(self):
+        """All that changes during training."""
+        return {part: getattr(self, part).state_dict() for part in ("student", "method", "optimizer")}
+
+    def load(self, state):
+        """Go on from a state."""
+        for part in ("student", "method", "optimizer"):
+            getattr(self, part).load_state_dict(state[part])
+
+    def batches(self, epoch):
+        """The steps of an epoch: {stream: Batch} each."""
+        config, streams = self.config, self.method.streams
+        drawn = [
+            self.training.batches(sampler, config.batch_size, _stream_seed(config.seed, epoch, name))
+            for name, sampler in streams.items()
+        ]
+        return (dict(zip(streams, together, strict=True)) for together in zip(*drawn, strict=True))
+
+
+def _stream_seed(seed, epoch, name):
+    return derived_seed(seed, "epoch", epoch) if name == "main" else derived_seed(seed, "epoch", epoch, name)
+
+
+def prepare(config, data, device, teacher, student, *, train_first):
+    """The Job of a config. teacher, student: modules of the caller's, or None. train_first(config, **objects): the
+    finished run of a config that this one builds on: the training before it, or a teacher."""
+    normalize = Normalizer.named(config.normalization, data.train.images)
+    learn, held = _hold_out(config, data)
+    training = Feed(learn, config.augmentation, normalize, device)
+    test = Feed(data.test, "none", normalize, device)
+    method, schedule = _method(config, data, len(learn), device)
+    images = next(test.plain(2))
+    with own_randomness(device, derived_seed(config.seed, "method")):
+        network = _student(config, data, student, images)
+        if method.parent is not None:
+            own = {"student": student, "teacher": teacher if method.parent.has_teacher() else None}
+            network = train_first(config.for_parent(), **own).model(network)
+        network = method.wrap(network).to(device, memory_format=torch.channels_last)
+        teachers = _teachers(config, data, method, teacher, train_first, images)
+        method.connect(network, teachers)
+        method.to(device)
+        held = None if held is None else Feed(held, "none", normalize, device)
+        scans = [Scan(feed.plain, feed.labels) if feed else None for feed in (training, held)]
+        method.begin(network.eval(), teachers, *scans)
+    return Job(
+        config=config,
+        device=device,
+        student=network,
+        teachers=teachers,
+        method=method,
+        schedule=schedule,
+        optimizer=_optimizer(config, method, network),
+        normalize=normalize,
+        training=training,
+        held_out=scans[1],
+        test=test,
+        class_counts=data.class_counts.cpu().numpy(),
+        groups=method.task.groups,
+    )
+
+
+def load_dataset(config, data_root=None, dataset=None):
+    """The long-tailed data set of a config; dataset: the object, where the caller handed it over."""
+    if dataset is None and config.dataset.startswith(CUSTOM):
+        raise ConfigError(f"the data set {config.dataset} was handed over as an object: pass it again as dataset=")
+    dataset = dataset or datasets.load(
+        config.dataset,
+        imbalance_factor=config.imbalance_factor,
+        profile=config.profile,
+        root=data_root,
+        image_size=config.image_size,
+        seed=config.data_seed,
+    )
+    return dataset if config.classes is None else _only(dataset, config.classes)
+
+
+def shape_of(data):
+    """What a network must know of a data set."""
+    return {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+
+
+def _method(config, data, train_images, device):
+    """The method and the Schedule of its own training."""
+    task = Task.of(shape_of(data), data.class_counts, config.n_groups, config.epochs, train_images)
+    task = task._replace(class_counts=task.class_counts.to(device), groups=task.groups.to(device))
+    method = method_class(config.method)(task, **config.options)
+    schedule = method.schedule(config.schedule())
+    method.task = task._replace(epochs=schedule.epochs)
+    return method, schedule
+
+
+def _student(config, data, student, images):
+    """The network to be trained: new, or a copy of the caller's."""
+    if student is None:
+        # The seed alone draws the weights, so that students of different methods start alike and compare in pairs.
+        generator = torch.Generator().manual_seed(derived_seed(config.seed, "weights"))
+        student = models.build(config.student, **shape_of(data), generator=generator)
+    else:
+        student = copy.deepcopy(student)
+    student = student.to(images.device, memory_format=torch.channels_last)
+    _check_network(student, "student", config.student, images, data.num_classes)
+    return student
+
+
+def _teachers(config, data, method, teacher, train_first, images):
+    """The frozen teachers of a method: {name: network in evaluation mode}."""
+    specs = method.teachers()
+    if teacher is not None and len(specs) > 1:
+        raise ConfigError(
+            f"method {config.method!r} trains its own teachers ({', '.join(specs)}), but one was given; leave teacher= "
+            f"out"
+        )
+    teachers = {}
+    for name, spec in specs.items():
+        network = copy.deepcopy(teacher) if teacher is not None else train_first(config.for_teacher(spec)).model()
+        network = network.to(images.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        num_classes = data.num_classes if spec.classes is None else len(spec.classes)
+        _check_network(network, name, config.teacher, images, num_classes)
+        teachers[name] = network
+    return teachers
+
+
+def _optimizer(config, method, student):
+    groups = [{"lr_scale": 1.0} | group for group in method.parameter_groups(student)]
+    trained = {id(p) for group in groups for p in group["params"]}
+    for parameter in student.parameters():
+        parameter.requires_grad_(id(parameter) in trained)
+    return torch.optim.SGD(
+        groups,
+        lr=config.lr,
+        momentum=config.momentum,
+        nesterov=config.nesterov,
+        weight_decay=config.weight_decay,
+    )
+
+
+def _hold_out(config, data):
+    """The training images, and those of them that are kept from training (None without any)."""
+    if not config.held_out:
+        return data.train, None
+    seeds = [derived_seed(config.data_seed, "held out", c) for c in config.classes or range(data.num_classes)]
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+    kept, held = hold_out(data.train.labels, config.held_out, generators)
+    return data.train.subset(kept), data.train.subset(held)
+
+
+def _only(dataset, classes):
+    """The data set's images of these classes, numbered anew in this order."""
+    if max(classes) >= dataset.num_classes:
+        raise ConfigError(f"classes names class {max(classes)}, but {dataset.name} has {dataset.num_classes} classes")
+    numbers = torch.full((dataset.num_classes,), -1)
+    numbers[list(classes)] = torch.arange(len(classes))
+    halves = {}
+    for half in ("train", "test"):
+        images = getattr(dataset, half)
+        chosen = images.subset((numbers[images.labels] >= 0).nonzero().squeeze(1))
+        halves[half] = replace(chosen, labels=numbers[chosen.labels])
+    return replace(dataset, **halves, class_names=tuple(dataset.class_names[c] for c in classes))
+
+
+@torch.no_grad()
+def _check_network(network, role, name, images, num_classes):
+    """Raise unless the network takes the images and answers with one logit a class."""
+    training = network.training
+    try:
+        logits = network.eval()(images)
+    except Exception as error:  # the caller's own module may raise anything
+        raise ConfigError(f"the {role} {name} does not take images of shape {tuple(images.shape)}: {error}") from error
+    network.train(training)
+    answer = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
+    if answer != (len(images), num_classes):
+        raise ConfigError(
+            f"the {role} {name} answers to {len(images)} images with {answer}, but the data have {num_classes} "
+            f"classes: needed are logits of shape {(len(images), num_classes)}"
+        )
+
+
+# --- objects of the caller's -------------------------------------------------------------------------------------
+
+
+def with_objects(config, teacher, student, dataset):
+    """The config with names that identify the objects that the caller hands over."""
+    for role, value, kind in (
+        ("teacher", teacher, nn.Module),
+        ("student", student, nn.Module),
+        ("dataset", dataset, datasets.LongTailedDataset),
+    ):
+        _check_kind(role, value, kind)
+    names = {}
+    if teacher is not None:
+        if config.teacher is None:
+            raise ConfigError(f"method {config.method!r} needs no teacher, but one was given; leave teacher= out")
+        names["teacher"] = _module_name(teacher)
+    if student is not None:
+        names["student"] = _module_name(student)
+    if dataset is not None:
+        label = Path(dataset.name).name
+        halves = (dataset.train, dataset.test)
+        names["dataset"] = f"{CUSTOM}{label}-{fingerprint(t for h in halves for t in (h.images, h.labels))}"
+        names |= {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}
+    elif not config.dataset.startswith(CUSTOM) and config.dataset not in datasets.SOURCES:
+        names |= {"dataset": str(Path(config.dataset).resolve()), "dataset_version": datasets.version(config.dataset)}
+    return replace(config, **names) if names else config
+
+
+def _check_kind(role, value, kind):
+    if value is not None and not isinstance(value, kind):
+        raise ConfigError(
+            f"{role}= takes a {kind.__name__} of your own, got {value!r}; a name goes into the config: "
+            f"RunConfig.make({role}={value!r})"
+        )
+
+
+def _module_name(module):
+    return f"{CUSTOM}{type(module).__name__}-{fingerprint(module.state_dict().values())}"
