@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 from dataclasses import fields
-from textwrap import dedent
+from textwrap import dedent, indent
 from typing import get_args
 
 from . import __version__, datasets, methods, models, runs
@@ -99,9 +99,11 @@ def check_data(given):
     counts = data.class_counts
     print(f"{data.name}: found as {data.source}")
     print(
-        f"{len(data.train)} training and {len(data.test)} test images, {tuple(data.train.images.shape[1:])}, "
-        f"{data.num_classes} classes"
+        f"{len(data.train)} training and {len(data.test)} test images, ({data.in_channels}, {data.image_size}, "
+        f"{data.image_size}), {data.num_classes} classes"
     )
+    if data.streamed:
+        print("the images stay on disk and are decoded as they are needed")
     print(f"training images a class: {int(counts.max())} to {int(counts.min())}")
     for title, groups in (("by rank", thirds(counts)), ("by shots", ClassGroups.by_shots(counts))):
         sizes = zip(groups.names, groups.sizes, strict=True)
@@ -132,7 +134,7 @@ def _command(commands, name, function, epilog):
         name,
         help=summary,
         description=summary,
-        epilog=dedent(epilog),
+        epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -146,12 +148,11 @@ def _add_train(commands):
         "train",
         train,
         _names()
-        + """
-        examples:
+        + _examples("""
           python -m ltkd train --method ltkd --seed 1
           python -m ltkd train --dataset cifar100 --imbalance-factor 100 --teacher resnet32x4 --student resnet8x4
           python -m ltkd train --dataset path/to/folder --method bkd --image-size 32
-        A finished run is not trained again; one that was stopped goes on where it stopped.""",
+          A finished run is not trained again; one that was stopped goes on where it stopped."""),
     )
     _add_settings(parser, repeated=False)
     _add_places(parser)
@@ -163,11 +164,10 @@ def _add_sweep(commands):
         "sweep",
         run_sweep,
         _names()
-        + """
-        examples:
+        + _examples("""
           python -m ltkd sweep --method ce kd bkd ltkd --seed 0 1 2
           python -m ltkd sweep data/grids/digits.toml
-        Every option takes several values; a grid file holds the same, as name = [values].""",
+          Every option takes several values; a grid file holds the same, as name = [values]."""),
     )
     parser.add_argument("grid", nargs="?", help="a TOML file of settings and lists of settings")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and stop")
@@ -188,10 +188,19 @@ def _add_check_data(commands):
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
 
 
+def _examples(text):
+    return "\nexamples:\n" + indent(dedent(text).strip(), "  ")
+
+
 def _names():
     lines = ["methods:", *(f"  {name:16} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
     lines += ["", "recipes:", *(f"  {name:18} {recipe.summary}" for name, recipe in RECIPES.items())]
-    lines += ["", f"networks: {', '.join(models.MODELS)}", f"data sets: {', '.join(datasets.SOURCES)}, or a folder", ""]
+    lines += [
+        "",
+        f"networks: {', '.join(models.MODELS)}, timm:<name>",
+        f"data sets: {', '.join(datasets.SOURCES)}, or a folder",
+        "",
+    ]
     return "\n".join(lines)
 
 
@@ -200,11 +209,18 @@ def _add_places(parser):
     group.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: runs)")
     group.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
+    group.add_argument("--workers", type=int, help="processes that decode images on disk (default: one a core)")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
 def _where(given):
-    return {"runs": given.runs, "data_root": given.data, "device": given.device, "progress": not given.quiet}
+    return {
+        "runs": given.runs,
+        "data_root": given.data,
+        "device": given.device,
+        "workers": given.workers,
+        "progress": not given.quiet,
+    }
 
 
 def _add_settings(parser, *, repeated, only=None):
@@ -220,19 +236,17 @@ def _add_settings(parser, *, repeated, only=None):
     if not only:
         group = parser.add_argument_group("options of the methods")
         for name, owners in methods.option_names().items():
-            option = next(iter(owners.values()))
-            kind = type(option.default)
-            _add_option(group, name, {bool: _flag}.get(kind, kind), f"{option.help} ({_defaults(owners)})", common)
+            kind = type(next(iter(owners.values())).default)
+            _add_option(group, name, {bool: _flag}.get(kind, kind), _meanings(owners), common)
 
 
-def _defaults(owners):
-    """The methods that have an option, by its default: "0.1 kd; 1 dkd, ltkd"."""
-    by_default = {}
+def _meanings(owners):
+    """What an option means, and its default, in each method that has it: {method: Option} -> text."""
+    by_meaning = {}
     for method, option in owners.items():
-        default = option.default
-        text = f"{default:g}" if isinstance(default, float) else str(default).lower()
-        by_default.setdefault(text, []).append(method)
-    return "; ".join(f"{text} {', '.join(found)}" for text, found in by_default.items())
+        default = f"{option.default:g}" if isinstance(option.default, float) else str(option.default).lower()
+        by_meaning.setdefault(option.help, []).append(f"{method} {default}")
+    return "; ".join(f"{meaning} ({', '.join(found)})" for meaning, found in by_meaning.items())
 
 
 def _add_option(group, name, convert, help, common):

@@ -10,12 +10,14 @@ from torch import nn
 from . import datasets, models
 from .config import CUSTOM
 from .errors import ConfigError
-from .feeding import Feed
+from .feeding import HeldFeed, StreamedFeed, feed
 from .methods import Scan, Task, method_class
-from .normalization import Normalizer
+from .normalization import NORMALIZATIONS, Normalizer
 from .randomness import derived_seed, fingerprint, own_randomness
 from .sampling import hold_out
 from .schedule import Schedule
+
+SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
 
 
 @dataclass
@@ -30,9 +32,9 @@ class Job:
     schedule: Schedule
     optimizer: torch.optim.Optimizer
     normalize: Normalizer
-    training: Feed
+    training: HeldFeed | StreamedFeed
     held_out: Scan | None
-    test: Feed
+    test: HeldFeed | StreamedFeed
     class_counts: object
     groups: object
 
@@ -55,17 +57,25 @@ class Job:
         return (dict(zip(streams, together, strict=True)) for together in zip(*drawn, strict=True))
 
 
+def _normalizer(name, train):
+    """The normalisation called `name`; 'data' is computed from the training images, or from some of those on disk."""
+    if NORMALIZATIONS[name] is not None:
+        return Normalizer.named(name)
+    return Normalizer.named(name, train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
+
+
 def _stream_seed(seed, epoch, name):
     return derived_seed(seed, "epoch", epoch) if name == "main" else derived_seed(seed, "epoch", epoch, name)
 
 
-def prepare(config, data, device, teacher, student, *, train_first):
-    """The Job of a config. teacher, student: modules of the caller's, or None. train_first(config, **objects): the
-    finished run of a config that this one builds on: the training before it, or a teacher."""
-    normalize = Normalizer.named(config.normalization, data.train.images)
+def prepare(config, data, device, workers, teacher, student, *, train_first):
+    """The Job of a config. workers: see `feed`. teacher, student: modules of the caller's, or None.
+    train_first(config, **objects): the finished run of a config that this one builds on: the training before it, or a
+    teacher."""
+    normalize = _normalizer(config.normalization, data.train)
     learn, held = _hold_out(config, data)
-    training = Feed(learn, config.augmentation, normalize, device)
-    test = Feed(data.test, "none", normalize, device)
+    where = {"normalize": normalize, "device": device, "workers": workers}
+    training, test = feed(learn, config.augmentation, **where), feed(data.test, "none", **where)
     method, schedule = _method(config, data, len(learn), device)
     images = next(test.plain(2))
     with own_randomness(device, derived_seed(config.seed, "method")):
@@ -77,8 +87,8 @@ def prepare(config, data, device, teacher, student, *, train_first):
         teachers = _teachers(config, data, method, teacher, train_first, images)
         method.connect(network, teachers)
         method.to(device)
-        held = None if held is None else Feed(held, "none", normalize, device)
-        scans = [Scan(feed.plain, feed.labels) if feed else None for feed in (training, held)]
+        held_feed = feed(held, "none", **where) if held else None
+        scans = [Scan(each.plain, each.labels) if each else None for each in (training, held_feed)]
         method.begin(network.eval(), teachers, *scans)
     return Job(
         config=config,
@@ -233,8 +243,8 @@ def with_objects(config, teacher, student, dataset):
         names["student"] = _module_name(student)
     if dataset is not None:
         label = Path(dataset.name).name
-        halves = (dataset.train, dataset.test)
-        names["dataset"] = f"{CUSTOM}{label}-{fingerprint(t for h in halves for t in (h.images, h.labels))}"
+        content = (*dataset.train.identity(), *dataset.test.identity())
+        names["dataset"] = f"{CUSTOM}{label}-{fingerprint(content)}"
         names |= {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}
     elif not config.dataset.startswith(CUSTOM) and config.dataset not in datasets.SOURCES:
         names |= {"dataset": str(Path(config.dataset).resolve()), "dataset_version": datasets.version(config.dataset)}

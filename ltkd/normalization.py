@@ -19,7 +19,7 @@ class Normalizer:
         self._on_device = {}
 
     @classmethod
-    def named(cls, name, train_images):
+    def named(cls, name, train_images=None):
         """The normalisation called `name`, a key of NORMALIZATIONS; 'data' is computed from `train_images`."""
         if NORMALIZATIONS[name] is not None:
             return cls(*NORMALIZATIONS[name])

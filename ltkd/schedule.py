@@ -23,7 +23,8 @@ class Schedule(NamedTuple):
             return self.lr * epoch / warmup
         if self.kind == "cosine":
             return self.lr * 0.5 * (1 + math.cos(math.pi * (epoch - 1) / self.epochs))
-        falls = sum(epoch > round(fraction * self.epochs, 6) for fraction in self.milestones)
+        # The first epoch has the full rate however short the run is.
+        falls = sum(epoch > max(1, round(fraction * self.epochs, 6)) for fraction in self.milestones)
         return self.lr * self.decay**falls
 
     def tests_after(self, epoch, every):

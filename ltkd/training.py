@@ -28,6 +28,7 @@ def fit(
     runs=None,
     data_root=None,
     device="auto",
+    workers=None,
     progress=True,
     callbacks=(),
 ):
@@ -36,7 +37,8 @@ def fit(
     A teacher that the method needs and nobody hands over is trained first, as a run of its own. teacher, student:
     modules of your own, `forward(images) -> logits (B, C)`, used in place of the named ones (the student is copied).
     dataset: a LongTailedDataset of your own. runs: the folder of all runs. data_root: where data are looked for.
-    device: 'auto', 'cpu', 'cuda', 'cuda:1', ... progress: show bars. callbacks: called after every epoch as
+    device: 'auto', 'cpu', 'cuda', 'cuda:1', ... workers: processes that decode images on disk (default: one a core, at
+    most 16). progress: show bars. callbacks: called after every epoch as
     `callback(config, history)`, history being the list of rows so far.
 
     Returns the finished Run. Raises an LtkdError that says what is wrong; whatever was stored stays usable.
@@ -47,8 +49,9 @@ def fit(
         return run
     device = pick_device(device)
     data = load_dataset(config, data_root, dataset)
-    where = {"runs": runs, "data_root": data_root, "device": device, "progress": progress, "callbacks": callbacks}
-    job = prepare(config, data, device, teacher, student, train_first=partial(fit, dataset=dataset, **where))
+    where = {"runs": runs, "data_root": data_root, "device": device, "workers": workers}
+    first = partial(fit, dataset=dataset, progress=progress, callbacks=callbacks, **where)
+    job = prepare(config, data, device, workers, teacher, student, train_first=first)
     run.start()
     history, seconds = _resume(run, job)
     state, stored_at, started = None, time.monotonic(), time.monotonic() - seconds

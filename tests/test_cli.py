@@ -38,7 +38,7 @@ def help_of(command, capsys):
 def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
     expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
-    expected |= {"runs", "data", "device", "quiet"} | ({"dry_run"} if command == "sweep" else set())
+    expected |= {"runs", "data", "device", "workers", "quiet"} | ({"dry_run"} if command == "sweep" else set())
     assert flags == {name.replace("_", "-") for name in expected}
 
 

@@ -80,7 +80,7 @@ every_loss = over(EVERY)
 
 def test_the_table_holds_every_published_loss():
     parts = {"effective_number_weights", "ldam_margins", "adjust_logits", "rebalance", "log_rebalance"}
-    own = {name for name, f in vars(losses).items() if getattr(f, "__module__", "") == losses.__name__}
+    own = set(losses.__all__)
     public = {name for name in own if not name.startswith("_") and not name.endswith("_terms")}
     assert {name.split(",")[0] for name in EVERY} == public - parts
 
@@ -186,7 +186,7 @@ def test_it_is_one_graph_with_its_gradient(loss):
 
 
 @pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
-@over({name: WITH_TEACHER[name] for name in ("kd", "ltkd")})
+@over({"ltkd": WITH_TEACHER["ltkd"]})  # the one with scatters; a compiler's start takes seconds
 def test_it_compiles_to_machine_code(loss):
     check_compiled(loss)
 

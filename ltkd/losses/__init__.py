@@ -1,0 +1,48 @@
+"""Published losses as pure functions on logits and feature maps.
+
+One convention for all: mean over the batch, sum over the classes, times temperature squared where there is one (which
+keeps the size of the gradient independent of it), a scalar out, float32 or better inside, no device and no state.
+The exceptions are in the docstrings: losses on feature maps are means over all that a map holds, and LFME has no T².
+Labels are int64 and below C; that is not checked, since a look at the values would stall a GPU at every step.
+"""
+
+from .labels import (
+    adjust_logits,
+    balanced_softmax,
+    class_balanced,
+    effective_number_weights,
+    focal,
+    ldam,
+    ldam_margins,
+    logit_adjusted,
+    sigmoid_focal,
+)
+from .logits import bkd, dist, dist_terms, dkd, dkd_terms, expert_kd, kd
+from .longtailed import log_rebalance, ltkd, ltkd_terms, rebalance
+from .maps import class_attention, hierarchical_context, hint
+
+__all__ = [
+    "adjust_logits",
+    "balanced_softmax",
+    "bkd",
+    "class_attention",
+    "class_balanced",
+    "dist",
+    "dist_terms",
+    "dkd",
+    "dkd_terms",
+    "effective_number_weights",
+    "expert_kd",
+    "focal",
+    "hierarchical_context",
+    "hint",
+    "kd",
+    "ldam",
+    "ldam_margins",
+    "log_rebalance",
+    "logit_adjusted",
+    "ltkd",
+    "ltkd_terms",
+    "rebalance",
+    "sigmoid_focal",
+]

@@ -1,0 +1,50 @@
+"""The distillation of feature maps: the mean over all that a map holds."""
+
+import torch.nn.functional as F
+
+from ..errors import ConfigError
+from .parts import as_float
+
+
+def hint(student_map, teacher_map):
+    """FitNet's hint (Romero et al. 2015): mean squared difference of two (B, c, h, w) maps -> scalar.
+
+    The regressor that brings the student's map to the teacher's shape belongs to the caller.
+    """
+    student, teacher = _maps(student_map, teacher_map, 4)
+    return (student - teacher).square().mean()
+
+
+def hierarchical_context(student_map, teacher_map):
+    """ReviewKD's hierarchical context loss (Chen et al. 2021) for one level: two (B, c, h, w) maps -> scalar.
+
+    The mean squared difference of the maps, and of the maps average-pooled to 4, 2 and 1 (those below h), weighted
+    1, 1/2, 1/4, 1/8 and divided by the weights' sum.
+    """
+    student, teacher = _maps(student_map, teacher_map, 4)
+    difference = student - teacher  # pooling is linear: the difference can be pooled
+    sizes = [size for size in (4, 2, 1) if size < difference.shape[2]]
+    scales = [difference, *(F.adaptive_avg_pool2d(difference, size) for size in sizes)]
+    weights = [0.5**k for k in range(len(scales))]
+    return sum(w * scale.square().mean() for w, scale in zip(weights, scales, strict=True)) / sum(weights)
+
+
+def class_attention(student_maps, teacher_maps, *, size, normalize):
+    """CAT-KD (Guo et al. 2023): mean squared difference of pooled class activation maps -> scalar.
+
+    student_maps (B, C, h, w) and teacher_maps (B, C, h', w'), both average-pooled to (size, size); normalize: each
+    class's pooled map is then scaled to length one. A map smaller than size is repeated.
+    """
+    pooled = [F.adaptive_avg_pool2d(maps, size).flatten(2) for maps in _maps(student_maps, teacher_maps, 2)]
+    student, teacher = [F.normalize(maps, dim=2) for maps in pooled] if normalize else pooled
+    return (student - teacher).square().mean()
+
+
+def _maps(student_map, teacher_map, n_equal):
+    """Both maps in float32 or better; raise unless they are (B, c, h, w) and agree in their first `n_equal` sizes."""
+    if student_map.ndim != 4 or teacher_map.ndim != 4 or student_map.shape[:n_equal] != teacher_map.shape[:n_equal]:
+        raise ConfigError(
+            f"student and teacher maps must be (batch, channels, height, width) and agree in the first {n_equal} of "
+            f"these: the student's are {tuple(student_map.shape)}, the teacher's {tuple(teacher_map.shape)}"
+        )
+    return as_float(student_map), as_float(teacher_map)
