@@ -6,7 +6,7 @@ from .decomposition import Decomposition, decompose, group_mass
 from .errors import ConfigError, DataError, Interrupted, LtkdError, RunError
 from .groups import ClassGroups
 from .losses import rebalance
-from .methods import METHODS, Method, Option, Step
+from .methods import METHODS, Method, Option, Step, Task
 from .models import FeatureOutput
 from .runs import Run
 from .training import fit
@@ -28,6 +28,7 @@ __all__ = [
     "RunConfig",
     "RunError",
     "Step",
+    "Task",
     "datasets",
     "decompose",
     "fit",

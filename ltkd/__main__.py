@@ -1,4 +1,4 @@
-"""The command line: python -m ltkd train | sweep | table | check-data."""
+"""The command line: python -m ltkd train | sweep | table | check-data | benchmark."""
 
 import argparse
 import sys
@@ -7,12 +7,13 @@ from dataclasses import fields
 from textwrap import dedent, indent
 from typing import get_args
 
-from . import __version__, datasets, methods, models, runs
+from . import __version__, benchmark, datasets, methods, models, runs
 from .config import RunConfig
 from .errors import Interrupted, LtkdError
 from .evaluation import thirds
 from .groups import ClassGroups
 from .recipes import RECIPES
+from .remembering import CACHES
 from .sweep import describe, expand, read_grid, sweep
 from .training import fit, load_dataset
 
@@ -59,7 +60,7 @@ def run_sweep(given):
             print(config.name)
         print(f"{len(configs)} runs, and the teachers they need")
         return 0
-    finished, failed = sweep(configs, **_where(given))
+    finished, failed = sweep(configs, jobs=given.jobs, **_where(given))
     print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
     return 1 if failed else 0
 
@@ -67,6 +68,8 @@ def run_sweep(given):
 def show_table(given):
     """Print accuracies of all finished runs."""
     frame = runs.table(given.runs)
+    for path, why in runs.strangers(given.runs).items():
+        print(f"passed over {path.name}: {why}", file=sys.stderr)
     if frame.empty:
         print(f"no finished run in {runs.runs_folder(given.runs)}; train one with: python -m ltkd train")
         return
@@ -110,6 +113,15 @@ def check_data(given):
         print(f"{title}: " + ", ".join(f"{name} {size}" for name, size in sizes) + " classes")
 
 
+def run_benchmark(given):
+    """Measure what training costs on this machine, beside a loop written the usual way."""
+    chosen = {field.name: getattr(given, field.name) for field in fields(benchmark.Setup) if hasattr(given, field.name)}
+    result = benchmark.benchmark(benchmark.Setup(**(benchmark.QUICK if given.quick else {}) | chosen))
+    print(benchmark.report(result))
+    if given.json:
+        benchmark.store(result, given.json)
+
+
 # --- options -----------------------------------------------------------------------------------------------------
 
 
@@ -120,11 +132,14 @@ def build_parser():
         description="Distil balanced knowledge from a biased teacher, on long-tailed data.",
     )
     parser.add_argument("--version", action="version", version=f"ltkd {__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="train | sweep | table | check-data")
+    commands = parser.add_subparsers(
+        title="commands", required=True, metavar="train | sweep | table | check-data | benchmark"
+    )
     _add_train(commands)
     _add_sweep(commands)
     _add_table(commands)
     _add_check_data(commands)
+    _add_benchmark(commands)
     return parser
 
 
@@ -170,6 +185,7 @@ def _add_sweep(commands):
           Every option takes several values; a grid file holds the same, as name = [values]."""),
     )
     parser.add_argument("grid", nargs="?", help="a TOML file of settings and lists of settings")
+    parser.add_argument("--jobs", type=_count, default=1, help="runs trained side by side, which share the cores (1)")
     parser.add_argument("--dry-run", action="store_true", help="list the runs and stop")
     _add_settings(parser, repeated=True)
     _add_places(parser)
@@ -192,6 +208,16 @@ def _examples(text):
     return "\nexamples:\n" + indent(dedent(text).strip(), "  ")
 
 
+def _add_benchmark(commands):
+    parser = _command(commands, "benchmark", run_benchmark, "")
+    parser.add_argument("--quick", action="store_true", help="fewer images and rounds: under a minute")
+    parser.add_argument("--json", metavar="FILE", help="write the figures there too")
+    for field in fields(benchmark.Setup):
+        if field.type in (int, str):
+            convert = _count if field.type is int else str
+            _add_option(parser, field.name, convert, f"{field.metadata['help']} (default: {field.default})", {})
+
+
 def _names():
     lines = ["methods:", *(f"  {name:16} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
     lines += ["", "recipes:", *(f"  {name:18} {recipe.summary}" for name, recipe in RECIPES.items())]
@@ -210,6 +236,12 @@ def _add_places(parser):
     group.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     group.add_argument("--workers", type=int, help="processes that decode images on disk (default: one a core)")
+    group.add_argument(
+        "--cache",
+        choices=CACHES,
+        default="auto",
+        help="where a teacher's answers are kept, so that it is asked once (default: auto: in memory with room)",
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -219,6 +251,7 @@ def _where(given):
         "data_root": given.data,
         "device": given.device,
         "workers": given.workers,
+        "cache": given.cache,
         "progress": not given.quiet,
     }
 
@@ -271,6 +304,13 @@ def _settings(given):
 def _profile(text):
     """A profile's name, or counts separated by commas."""
     return tuple(int(n) for n in text.split(",")) if text.replace(",", "").isdigit() else text
+
+
+def _count(text):
+    """A whole number of at least 1."""
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
+    return int(text)
 
 
 def _classes(text):

@@ -106,6 +106,8 @@ class RunConfig:
         given = {k: v for k, v in overrides.items() if k in known}
         options = _check_options(given.pop("options", {})) | {k: v for k, v in overrides.items() if k not in known}
         method = methods.METHODS[_check_name("method", given.get("method", "ltkd"), methods.METHODS)]
+        if clash := known & set(method.options()):
+            raise ConfigError(f"{method.__name__} has an option {min(clash)!r}, a setting of every run: rename it")
         networks = {"student": given.get("student"), "teacher": given.get("teacher")}
         usual = method.settings | RECIPES[recipe].usual(given.get("method", "ltkd"), **networks)
         settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in known} | given
@@ -141,7 +143,10 @@ class RunConfig:
         record["teacher_lr"] = _unless(self.lr, self.teacher_lr)
         plain = _plain_defaults() | {"recipe": None}
         record = {k: v for k, v in record.items() if v != plain[k]}
-        record["options"] = methods.METHODS[self.method].without_defaults(self.options)
+        method = methods.METHODS[self.method]
+        record["options"] = method.without_defaults(self.options)
+        if (code := methods.code_of(method)) is not None:
+            record["code"] = code
         return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:10]
 
     @property
@@ -197,6 +202,13 @@ class RunConfig:
             return None
         options = {k: v for k, v in self.options.items() if k in parent.options()}
         return replace(self, method=methods.name_of(parent), options=options)
+
+    def builds_on(self):
+        """The configs of the runs that are trained before this one, as far as they are known without the data."""
+        method, before = methods.METHODS[self.method], [self.for_parent()] if self.for_parent() else []
+        if self.teacher and not self.teacher.startswith(CUSTOM) and method.teachers is methods.Method.teachers:
+            before.append(self.for_teacher())
+        return before
 
 
 def _reconcile(settings, given):

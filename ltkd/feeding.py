@@ -1,10 +1,11 @@
 """From one half of a data set to batches: drawn by a sampler, augmented, normalised, on the device."""
 
 import os
+from typing import NamedTuple
 
 import torch
 
-from . import datasets
+from . import datasets, parallel
 from .methods import Batch
 from .sampling import SAMPLERS
 
@@ -28,25 +29,51 @@ def default_workers():
     return min(16, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
+class Drawn(NamedTuple):
+    """What an epoch shows: indices (n,) of images in their order, and the view of each, or the seed of the crops."""
+
+    indices: torch.Tensor
+    views: torch.Tensor | None
+    seed: int
+
+    def batches(self, batch_size):
+        """What each batch shows, of which every process takes its part: [Drawn]."""
+        sizes = batch_sizes(len(self.indices), batch_size, least=2 * parallel.world_size())
+        views = [None] * len(sizes) if self.views is None else self.views.split(sizes)
+        return [
+            Drawn(parallel.share(indices), None if numbers is None else parallel.share(numbers), self.seed)
+            for indices, numbers in zip(self.indices.split(sizes), views, strict=True)
+        ]
+
+
 class HeldFeed:
     """Images that lie on the device, and views of them."""
 
     def __init__(self, images, augmentation, normalize, device):
-        self.labels, self._held = images.labels, images.to(device)
-        self._views, self._normalize, self._device = datasets.views(augmentation), normalize, device
+        self.labels, self.device, self.views = images.labels, device, datasets.views(augmentation)
+        self._held, self._normalize = images.to(device), normalize
 
     def __len__(self):
         return len(self.labels)
 
-    def batches(self, sampler, batch_size, seed):
-        """The batches of one epoch, drawn with the given seed. sampler: a key of SAMPLERS."""
+    def identity(self):
+        """The tensors that tell the pictures of this feed from those of any other."""
+        return (*self._held.identity(), torch.tensor([self._normalize.mean, self._normalize.std]))
+
+    def draw(self, sampler, seed):
+        """What one epoch shows. sampler: a key of SAMPLERS."""
         generator = torch.Generator().manual_seed(seed)
-        order = SAMPLERS[sampler](self.labels, generator).to(self._device)
-        views = self._views.draw(len(order), generator).to(self._device)
-        sizes = batch_sizes(len(order), batch_size)
-        for indices, numbers in zip(order.split(sizes), views.split(sizes), strict=True):
-            images = self._views.make(self._held.images[indices], numbers)
-            yield Batch(self._normalize(images), self._held.labels[indices], indices)
+        order = SAMPLERS[sampler](self.labels, generator).to(self.device)
+        return Drawn(order, self.views.draw(len(order), generator).to(self.device), seed)
+
+    def batches(self, drawn, batch_size):
+        """The batches of an epoch."""
+        for indices, numbers, _ in drawn.batches(batch_size):
+            yield Batch(self.make(indices, numbers), self._held.labels[indices], indices, numbers)
+
+    def make(self, indices, numbers):
+        """Normalised views of images: LongTensors (B,) -> (B, channels, H, W)."""
+        return self._normalize(self.views.make(self._held.images[indices], numbers))
 
     def plain(self, batch_size=PLAIN_BATCH):
         """All images in order, without augmentation: normalised tensors (batch_size, channels, H, W)."""
@@ -56,20 +83,25 @@ class HeldFeed:
 class StreamedFeed:
     """Images that stay on disk, decoded by worker processes while the device computes."""
 
+    views = None
+
     def __init__(self, images, augmentation, normalize, device, workers):
-        self.labels, self._files, self._augmentation = images.labels, images, augmentation
-        self._normalize, self._device, self._workers = normalize, device, workers
+        self.labels, self.device, self._files, self._augmentation = images.labels, device, images, augmentation
+        self._normalize, self._workers = normalize, workers
 
     def __len__(self):
         return len(self.labels)
 
-    def batches(self, sampler, batch_size, seed):
-        """The batches of one epoch, drawn with the given seed. sampler: a key of SAMPLERS."""
-        order = SAMPLERS[sampler](self.labels, torch.Generator().manual_seed(seed))
-        parts = order.split(batch_sizes(len(order), batch_size))
-        decoded = self._decoded(parts, seed=seed, augment=self._augmentation)
+    def draw(self, sampler, seed):
+        """What one epoch shows. sampler: a key of SAMPLERS."""
+        return Drawn(SAMPLERS[sampler](self.labels, torch.Generator().manual_seed(seed)), None, seed)
+
+    def batches(self, drawn, batch_size):
+        """The batches of an epoch."""
+        parts = [batch.indices for batch in drawn.batches(batch_size)]
+        decoded = self._decoded(parts, seed=drawn.seed, augment=self._augmentation)
         for indices, images in zip(parts, decoded, strict=True):
-            yield Batch(images, self.labels[indices].to(self._device), indices.to(self._device))
+            yield Batch(images, self.labels[indices].to(self.device), indices.to(self.device))
 
     def plain(self, batch_size=PLAIN_BATCH):
         """All images in order, without augmentation: normalised tensors (batch_size, channels, H, W)."""
@@ -77,13 +109,13 @@ class StreamedFeed:
 
     def _decoded(self, parts, **how):
         pixels = self._files.batches(parts, workers=self._workers, **how)
-        return (self._normalize(images.to(self._device, non_blocking=True)) for images in pixels)
+        return (self._normalize(images.to(self.device, non_blocking=True)) for images in pixels)
 
 
-def batch_sizes(n, batch_size):
-    """The sizes of the batches of n images. The last may be smaller, but a single image, of which BatchNorm and
-    correlations make nothing, joins the batch before."""
+def batch_sizes(n, batch_size, least=2):
+    """The sizes of the batches of n images. The last may be smaller, but one of fewer than `least` images joins the
+    batch before: of a single image BatchNorm and correlations make nothing."""
     sizes = [batch_size] * (n // batch_size) + ([n % batch_size] if n % batch_size else [])
-    if len(sizes) > 1 and sizes[-1] == 1 < batch_size:
-        return [*sizes[:-2], batch_size + 1]
+    if len(sizes) > 1 and sizes[-1] < min(least, batch_size):
+        return [*sizes[:-2], batch_size + sizes[-1]]
     return sizes

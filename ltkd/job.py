@@ -7,13 +7,14 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import datasets, models
+from . import datasets, models, parallel
 from .config import CUSTOM
 from .errors import ConfigError
 from .feeding import HeldFeed, StreamedFeed, feed
-from .methods import Scan, Task, method_class
+from .methods import Answer, Scan, Step, Task, method_class
 from .normalization import NORMALIZATIONS, Normalizer
 from .randomness import derived_seed, fingerprint, own_randomness
+from .remembering import Memory, remember
 from .sampling import hold_out
 from .schedule import Schedule
 
@@ -22,15 +23,18 @@ SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
 
 @dataclass
 class Job:
-    """Everything that one run's training needs, on its device."""
+    """Everything that one run's training needs, on its device. terms(step): the method's, with gradients that are
+    averaged where several processes train the run."""
 
     config: object
     device: torch.device
     student: nn.Module
     teachers: dict[str, nn.Module]
+    memory: Memory
     method: nn.Module
     schedule: Schedule
     optimizer: torch.optim.Optimizer
+    terms: nn.Module
     normalize: Normalizer
     training: HeldFeed | StreamedFeed
     held_out: Scan | None
@@ -47,14 +51,32 @@ class Job:
         for part in ("student", "method", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
 
-    def batches(self, epoch):
-        """The steps of an epoch: {stream: Batch} each."""
-        config, streams = self.config, self.method.streams
-        drawn = [
-            self.training.batches(sampler, config.batch_size, _stream_seed(config.seed, epoch, name))
-            for name, sampler in streams.items()
-        ]
-        return (dict(zip(streams, together, strict=True)) for together in zip(*drawn, strict=True))
+    def steps(self, epoch):
+        """The steps of an epoch, one a batch; before the first, its teachers are asked what they do not remember."""
+        drawn = {
+            name: self.training.draw(sampler, _stream_seed(self.config.seed, epoch, name))
+            for name, sampler in self.method.streams.items()
+        }
+        if self.memory.tables:
+            parts = drawn["main"].batches(self.config.batch_size)
+            indices, views = (torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "views"))
+            for name, table in self.memory.tables.items():
+                table.fill(self.teachers[name], self.training.make, indices, views)
+        epoch = torch.tensor(float(epoch), device=self.device)
+        streams = [self.training.batches(each, self.config.batch_size) for each in drawn.values()]
+        for batches in zip(*streams, strict=True):
+            batches = dict(zip(drawn, batches, strict=True))
+            yield Step(self.student, batches, epoch, self._answers(batches["main"]), featured=self._featured)
+
+    @property
+    def _featured(self):
+        return self.method.needs == "features"
+
+    def _answers(self, batch):
+        answers = {name: Answer(each, batch.images, featured=self._featured) for name, each in self.teachers.items()}
+        for name, table in self.memory.tables.items():
+            answers[name] = Answer.given(table.logits(batch.indices, batch.views))
+        return answers
 
 
 def _normalizer(name, train):
@@ -68,10 +90,10 @@ def _stream_seed(seed, epoch, name):
     return derived_seed(seed, "epoch", epoch) if name == "main" else derived_seed(seed, "epoch", epoch, name)
 
 
-def prepare(config, data, device, workers, teacher, student, *, train_first):
-    """The Job of a config. workers: see `feed`. teacher, student: modules of the caller's, or None.
-    train_first(config, **objects): the finished run of a config that this one builds on: the training before it, or a
-    teacher."""
+def prepare(config, data, device, workers, cache, teacher, student, *, train_first):
+    """The Job of a config. workers: see `feed`; cache: see `remember`; teacher, student: modules of the caller's, or
+    None; train_first(config, **objects): the finished run of a config that this one builds on: the training before it,
+    or a teacher."""
     normalize = _normalizer(config.normalization, data.train)
     learn, held = _hold_out(config, data)
     where = {"normalize": normalize, "device": device, "workers": workers}
@@ -84,20 +106,26 @@ def prepare(config, data, device, workers, teacher, student, *, train_first):
             own = {"student": student, "teacher": teacher if method.parent.has_teacher() else None}
             network = train_first(config.for_parent(), **own).model(network)
         network = method.wrap(network).to(device, memory_format=torch.channels_last)
+        if parallel.world_size() > 1 and device.type == "cuda":  # on a CPU each process normalises by its own images
+            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
         teachers = _teachers(config, data, method, teacher, train_first, images)
         method.connect(network, teachers)
         method.to(device)
+        memory = remember(teachers if method.needs == "logits" else {}, training, cache)
         held_feed = feed(held, "none", **where) if held else None
         scans = [Scan(each.plain, each.labels) if each else None for each in (training, held_feed)]
         method.begin(network.eval(), teachers, *scans)
+    optimizer = _optimizer(config, method, network)
     return Job(
         config=config,
         device=device,
         student=network,
         teachers=teachers,
+        memory=memory,
         method=method,
         schedule=schedule,
-        optimizer=_optimizer(config, method, network),
+        optimizer=optimizer,
+        terms=parallel.synchronised(network, method, device),
         normalize=normalize,
         training=training,
         held_out=scans[1],

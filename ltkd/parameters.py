@@ -4,6 +4,7 @@ from types import ModuleType
 
 from .errors import ConfigError, unknown
 
+CHECKED = "_parameters_checked"  # the name by which a namespace remembers that it was checked
 JUPYTER_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
@@ -16,12 +17,14 @@ def check_parameters(namespace, /, **allowed):
     """
     given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
     for name in given:
-        if name not in allowed:
+        # When the cell is run again, the names of all later cells are there too.
+        if name not in allowed and CHECKED not in namespace:
             raise unknown("parameter", name, allowed)
     for name, limits in allowed.items():
         if name not in given:
             raise ConfigError(f"parameter {name} is missing; define it in the parameters cell")
         _check_value(name, given[name], limits)
+    namespace[CHECKED] = True
 
 
 def _is_parameter(name, value):

@@ -8,7 +8,12 @@ from .methods import METHODS
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart: head, medium, tail, then further groups.
 PALETTE = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-METHOD_PALETTE = ("#8c8c8c", "#D55E00", "#CC79A7", "#56B4E9", "#7B61D9", "#B5651D", "#999933")
+# The teacher's, then the methods' in their order; the first eight differ for colour-blind readers too.
+METHOD_PALETTE = (
+    *("#8c8c8c", "#D55E00", "#CC79A7", "#56B4E9", "#7B61D9", "#B5651D", "#999933", "#117733", "#882255", "#44AA99"),
+    *("#DDAA33", "#CC6677", "#6699CC", "#AA4499", "#5DA271", "#C48A00", "#8C8CFF", "#E377C2", "#17BECF", "#BCBD22"),
+    "#B07AA1",
+)
 TEACHER_LINE, STUDENT_LINE = "solid", "dash"
 TEXT = "#6b7280"  # a grey that reads on a light and on a dark page
 GRID = "rgba(128,128,128,0.25)"
@@ -43,10 +48,12 @@ def group_colour(g):
 
 
 def label_colour(label, position):
-    """The colour of a curve or bar: a method's own wherever its name begins the label, else by position."""
+    """The colour of a curve or bar: a method's own wherever its name begins the label, else by position. The teacher's
+    grey is nobody else's."""
     names = ["teacher", *METHODS]
     first = str(label).split(" ")[0].lower()
-    return METHOD_PALETTE[(names.index(first) if first in names else position) % len(METHOD_PALETTE)]
+    place = names.index(first) if first in names else position
+    return METHOD_PALETTE[place if place == 0 else 1 + (place - 1) % (len(METHOD_PALETTE) - 1)]
 
 
 # --- data --------------------------------------------------------------------------------------------------------

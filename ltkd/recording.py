@@ -5,7 +5,7 @@ import math
 import torch
 from tqdm.auto import tqdm
 
-from . import evaluation
+from . import evaluation, parallel
 from .decomposition import decompose
 from .errors import RunError
 from .losses import rebalance
@@ -33,10 +33,13 @@ class EpochRecord:
         if TEACHER in step.teachers:
             parts = decompose(step.teacher_logits, step.logits, self.job.groups, temperature=self.temperature)
             self.kl = self.kl + torch.cat([parts.cross[:, None], parts.within], 1).sum(0)
-            self.mass.append(parts.teacher_mass.sum(0))
-            self.rebalanced.append(rebalance(parts.teacher_mass).sum(0))
+            mass = parallel.total(parts.teacher_mass.sum(0))
+            self.mass.append(mass)
+            self.rebalanced.append(parallel.total(rebalance(parts.teacher_mass, mass).sum(0)))
 
     def row(self, epoch):
+        """The epoch's columns of the history, over the images of all processes."""
+        self._add_up()
         terms = {f"loss_{name}": float(total) / self.n for name, total in self.terms.items()}
         loss = sum(terms.values())
         if not math.isfinite(loss):
@@ -50,6 +53,13 @@ class EpochRecord:
             row |= dict(zip(names, (self.kl / self.n).tolist(), strict=True))
             row |= {"teacher_mass": _stack(self.mass), "rebalanced_mass": _stack(self.rebalanced)}
         return row
+
+    def _add_up(self):
+        self.n = int(parallel.total(torch.tensor(self.n, device=self.job.device)))
+        self.terms = {name: parallel.total(term) for name, term in self.terms.items()}
+        self.hits, self.seen = parallel.total(self.hits), parallel.total(self.seen)
+        if self.mass:
+            self.kl = parallel.total(self.kl)
 
     def _accuracies(self):
         groups = evaluation.thirds(self.job.class_counts)

@@ -222,8 +222,25 @@ def _parquet(rows):
 
 
 def all_runs(folder=None):
-    """Every run stored in `folder`, finished or not, by name. Folders that hold no run are passed over."""
-    return [Run.load(path.parent) for path in sorted(runs_folder(folder).glob("*/config.json"))]
+    """Every run stored in `folder`, finished or not, by name. Folders that hold no run are passed over, and those of
+    another version, or of a method that is not in METHODS now: `strangers` names them."""
+    return [run for run, _ in _found(folder) if run is not None]
+
+
+def strangers(folder=None):
+    """The folders whose runs cannot be read here: {folder: why}."""
+    return {path: why for run, (path, why) in _found(folder) if run is None}
+
+
+def _found(folder):
+    """(run or None, (its folder, why it cannot be read or None)) for every folder with a config."""
+    found = []
+    for path in sorted(runs_folder(folder).glob("*/config.json")):
+        try:
+            found.append((Run.load(path.parent), (path.parent, None)))
+        except RunError as error:
+            found.append((None, (path.parent, error)))
+    return found
 
 
 def table(folder=None):

@@ -2,11 +2,18 @@
 
 import itertools
 import tomllib
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
+
+import torch
 
 from .config import RunConfig
 from .errors import ConfigError, Interrupted, LtkdError
 from .methods import option_names
+from .remembering import shared_folder
+from .runs import Run
 from .training import fit
 
 
@@ -47,24 +54,77 @@ def expand(grid):
     return list(configs.values())
 
 
-def sweep(configs, *, report=print, **where):
-    """`fit` every config, one after the other; an error in one does not stop the others.
+def sweep(configs, *, jobs=1, report=print, **where):
+    """`fit` every config; an error in one does not stop the others.
 
+    jobs: how many runs are trained side by side, in processes that share the cores and the remembered teachers.
     report: called with one line a run. where: passed on to `fit`. Returns (finished runs, {name of the run: error}).
     """
     finished, failed = [], {}
-    for number, config in enumerate(configs, start=1):
-        try:
-            run = fit(config, **where)
-        except Interrupted:
-            raise
-        except LtkdError as error:
-            failed[config.name] = error
-            report(f"[{number}/{len(configs)}] {config.name}: FAILED: {error}")
+    train_all = _one_by_one if jobs == 1 else partial(_side_by_side, jobs)
+    for config, outcome in train_all(configs, where):
+        number = f"[{len(finished) + len(failed) + 1}/{len(configs)}]"
+        if isinstance(outcome, Run):
+            finished.append(outcome)
+            report(f"{number} {config.name}: {describe(outcome)}")
         else:
-            finished.append(run)
-            report(f"[{number}/{len(configs)}] {config.name}: {describe(run)}")
+            failed[config.name] = outcome
+            report(f"{number} {config.name}: FAILED: {outcome}")
     return finished, failed
+
+
+def _one_by_one(configs, where):
+    for config in configs:
+        yield config, _fit(config, where)
+
+
+def _fit(config, where):
+    """The finished run, or the error that says why there is none."""
+    try:
+        return fit(config, **where)
+    except Interrupted:
+        raise
+    except LtkdError as error:
+        return error
+
+
+def _side_by_side(jobs, configs, where):
+    """As `_one_by_one`, but in the order in which they finish. What several runs build on is trained before them."""
+    threads = max(1, torch.get_num_threads() // jobs)
+    where = {**where, "progress": False, "cache": _shared(where.get("cache", "auto"))}
+    wanted = {config.id for config in configs}
+    with shared_folder(), ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+        try:
+            for stage in stages(configs):
+                running = {pool.submit(_fit, config, where): config for config in stage}
+                for done in as_completed(running):
+                    if running[done].id in wanted:
+                        yield running[done], done.result()
+        except KeyboardInterrupt:  # which every process got too, and has stored what it had
+            pool.shutdown(cancel_futures=True)
+            raise Interrupted(
+                "stopped; every run that was being trained is stored. Give the same command again"
+            ) from None
+
+
+def _shared(cache):
+    """Processes share a teacher's answers through a file."""
+    return "disk" if cache in ("auto", "memory") else cache
+
+
+def stages(configs):
+    """The configs and all that they build on, each once, in lists that can be trained one after the other."""
+    depths, known = {}, {}
+
+    def depth(config):
+        if config.id not in depths:
+            known[config.id] = config
+            depths[config.id] = 1 + max(map(depth, config.builds_on()), default=-1)
+        return depths[config.id]
+
+    for config in configs:
+        depth(config)
+    return [[known[i] for i, d in depths.items() if d == level] for level in range(max(depths.values()) + 1)]
 
 
 def describe(run):

@@ -6,11 +6,11 @@ from functools import partial
 
 import torch
 
-from . import evaluation, models
+from . import evaluation, models, parallel
 from .config import CUSTOM
 from .errors import ConfigError, Interrupted
 from .job import load_dataset, prepare, shape_of, with_objects
-from .methods import Step
+from .methods import check_terms
 from .provenance import commit, hardware
 from .randomness import derived_seed, own_randomness
 from .recording import EpochRecord, ProgressBar, prefixed
@@ -29,6 +29,7 @@ def fit(
     data_root=None,
     device="auto",
     workers=None,
+    cache="auto",
     progress=True,
     callbacks=(),
 ):
@@ -38,8 +39,10 @@ def fit(
     modules of your own, `forward(images) -> logits (B, C)`, used in place of the named ones (the student is copied).
     dataset: a LongTailedDataset of your own. runs: the folder of all runs. data_root: where data are looked for.
     device: 'auto', 'cpu', 'cuda', 'cuda:1', ... workers: processes that decode images on disk (default: one a core, at
-    most 16). progress: show bars. callbacks: called after every epoch as
-    `callback(config, history)`, history being the list of rows so far.
+    most 16). cache: whether a teacher is asked only once about each view of an image, and where its answers are kept:
+    in 'memory' for this process, on 'disk' for others too, 'off', or 'auto', which is memory where that has room.
+    progress: show bars. callbacks: called after every epoch as `callback(config, history)`, history being the list of
+    rows so far.
 
     Returns the finished Run. Raises an LtkdError that says what is wrong; whatever was stored stays usable.
     """
@@ -47,16 +50,24 @@ def fit(
     run = Run.open(config, runs)
     if run.finished:
         return run
-    device = pick_device(device)
-    data = load_dataset(config, data_root, dataset)
-    where = {"runs": runs, "data_root": data_root, "device": device, "workers": workers}
+    device = pick_device(parallel.own_device(device))
+    where = {"runs": runs, "data_root": data_root, "device": device, "workers": workers, "cache": cache}
     first = partial(fit, dataset=dataset, progress=progress, callbacks=callbacks, **where)
-    job = prepare(config, data, device, workers, teacher, student, train_first=first)
-    run.start()
+    with parallel.group(device):
+        data = load_dataset(config, data_root, dataset)
+        job = prepare(config, data, device, workers, cache, teacher, student, train_first=first)
+        _train(run, job, data, progress, callbacks)
+    return run
+
+
+def _train(run, job, data, progress, callbacks):
+    """From the state stored last, or from the beginning, to the finished run."""
+    if parallel.is_first():
+        run.start()
     history, seconds = _resume(run, job)
     state, stored_at, started = None, time.monotonic(), time.monotonic() - seconds
-    epochs = job.schedule.epochs
-    bar = ProgressBar(config, epochs, len(job.training), len(history), progress)
+    config, epochs = job.config, job.schedule.epochs
+    bar = ProgressBar(config, epochs, len(job.training), len(history), progress and parallel.is_first())
     try:
         for epoch in range(len(history) + 1, epochs + 1):
             with own_randomness(job.device, derived_seed(config.seed, "layers", epoch)):
@@ -72,7 +83,7 @@ def fit(
                 if time.monotonic() - stored_at >= CHECKPOINT_SECONDS:
                     run.save_checkpoint(state)
                     stored_at = time.monotonic()
-            for callback in callbacks:
+            for callback in callbacks if parallel.is_first() else ():
                 callback(config, history)
     except KeyboardInterrupt:
         if state is not None:
@@ -81,7 +92,6 @@ def fit(
     finally:
         bar.close()
     _finish(run, job, data, history, logits, time.monotonic() - started)
-    return run
 
 
 def train_epoch(job, epoch, bar):
@@ -89,14 +99,13 @@ def train_epoch(job, epoch, bar):
     started, lr = time.monotonic(), job.schedule.rate(epoch)
     for group in job.optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
-    epoch_tensor = torch.tensor(float(epoch), device=job.device)
     record = EpochRecord(job)
     job.method.set_mode(job.student)
-    for batches in job.batches(epoch):
-        step = Step(job.student, batches, epoch_tensor, job.teachers)
-        terms = job.method(step)
+    for step in job.steps(epoch):
+        terms = job.terms(step)
+        check_terms(job.method, terms)
         job.optimizer.zero_grad()
-        sum(terms.values()).backward()
+        (parallel.weight(step.labels) * sum(terms.values())).backward()
         job.optimizer.step()
         record.add(step, terms)
         bar.update(len(step.labels))
@@ -104,8 +113,10 @@ def train_epoch(job, epoch, bar):
 
 
 def _finish(run, job, data, history, logits, seconds):
-    result = _result(job, data, history, seconds)
-    run.finish(job.student, logits, job.test.labels.numpy(), job.class_counts, history, result)
+    if parallel.is_first():
+        result = _result(job, data, history, seconds)
+        run.finish(job.student, logits, job.test.labels.numpy(), job.class_counts, history, result)
+    parallel.wait()
 
 
 def _interrupted(run, epoch, epochs):
@@ -153,6 +164,7 @@ def _result(job, data, history, seconds):
         "normalization": {"mean": job.normalize.mean, "std": job.normalize.std},
         "parameters": models.count_parameters(job.student),
         "seconds": round(seconds, 2),
+        "teacher_cache": job.memory.note,
         **_built_on(job),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(job.device),

@@ -1,12 +1,13 @@
 import csv
 import io
 import re
+import shutil
 from dataclasses import fields
 
 import pytest
 from helpers import SHORT_RUN, digits_config
 
-from ltkd import METHODS, Run, RunConfig, datasets, models, training
+from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs, training
 from ltkd.__main__ import main
 from ltkd.errors import ConfigError
 from ltkd.methods import option_names
@@ -38,7 +39,9 @@ def help_of(command, capsys):
 def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
     expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
-    expected |= {"runs", "data", "device", "workers", "quiet"} | ({"dry_run"} if command == "sweep" else set())
+    expected |= {"runs", "data", "device", "workers", "cache", "quiet"} | (
+        {"dry_run", "jobs"} if command == "sweep" else set()
+    )
     assert flags == {name.replace("_", "-") for name in expected}
 
 
@@ -282,11 +285,32 @@ def test_an_empty_table_says_how_to_begin(tmp_path, capsys):
     assert "python -m ltkd train" in capsys.readouterr().out
 
 
-def test_a_damaged_run_gives_one_line_and_exit_2(tmp_path, capsys):
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.json").write_text("{")
-    assert call("table", "--runs", tmp_path) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+def test_a_run_that_cannot_be_read_is_passed_over_with_one_line(store, tmp_path, capsys):
+    shutil.copytree(store, tmp_path, dirs_exist_ok=True)
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "config.json").write_text("{")
+    assert call("table", "--runs", tmp_path) == 0
+    out, err = capsys.readouterr()
+    assert "ltkd" in out
+    assert err.count("\n") == 1
+    assert "passed over damaged" in err
+
+
+def test_a_draft_of_a_method_that_is_gone_does_not_hide_the_other_runs(store, tmp_path):
+    class Draft(Method):
+        """A draft."""
+
+        def forward(self, step):
+            return {"ce": step.logits.logsumexp(1).mean()}
+
+    shutil.copytree(store, tmp_path, dirs_exist_ok=True)
+    METHODS["draft"] = Draft
+    try:
+        fit(digits_config(method="draft", epochs=1), runs=tmp_path, device="cpu", progress=False)
+    finally:
+        del METHODS["draft"]
+    assert set(runs.table(tmp_path).method) == {"ce", "kd", "ltkd"}
+    assert "draft" in str(*runs.strangers(tmp_path).values())
 
 
 def test_check_data_says_what_is_there(capsys):

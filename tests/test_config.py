@@ -3,7 +3,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from ltkd import METHODS, ConfigError, RunConfig
+from ltkd import METHODS, ConfigError, Method, Option, RunConfig
 from ltkd.datasets import SOURCES
 from ltkd.methods import TeacherSpec
 from ltkd.models import MODELS
@@ -516,3 +516,46 @@ def test_an_imbalance_factor_cuts_a_folder_that_would_be_taken_as_it_is(tmp_path
 def test_counts_may_be_a_list_and_then_no_imbalance_factor_is_claimed():
     config = make(profile=[20, 10, 5, 5, 5, 5, 5, 5, 5, 5])
     assert (config.profile[0], config.imbalance_factor) == (20, 1.0)
+
+
+# --- methods of one's own ---
+
+
+@pytest.fixture
+def own():
+    """Registers methods for a test: own(name, class)."""
+    before = set(METHODS)
+    yield METHODS.__setitem__
+    for name in set(METHODS) - before:
+        del METHODS[name]
+
+
+def test_an_edited_class_has_another_id(own):
+    class First(Method):
+        """A method."""
+
+        def forward(self, step):
+            return {"ce": step.logits.mean()}
+
+    class Second(Method):
+        """A method."""
+
+        def forward(self, step):
+            return {"ce": 2 * step.logits.mean()}
+
+    own("own", First)
+    first = make(method="own").id
+    assert make(method="own").id == first
+    own("own", Second)
+    assert make(method="own").id != first
+
+
+def test_an_option_that_every_run_has_already_says_so(own):
+    class Own(Method):
+        """A method."""
+
+        lr = Option(0.1, "a rate")
+
+    own("own", Own)
+    with pytest.raises(ConfigError, match="option 'lr', a setting of every run"):
+        make(method="own")

@@ -75,6 +75,16 @@ def test_as_is_keeps_what_is_there():
     assert class_counts("as-is", 100, [3, 90, 14]).tolist() == [3, 90, 14]
 
 
+def test_where_counts_are_capped_a_small_class_gives_all_it_has():
+    assert class_counts("exp", 4, [8, 3, 8], capped=True).tolist() == [8, 3, 2]
+    assert class_counts("exp", 4, [8, 4, 2], capped=True).tolist() == [8, 4, 2]
+
+
+def test_counts_given_one_by_one_are_never_capped():
+    with pytest.raises(DataError, match="class 1 has 3 images"):
+        class_counts([8, 4, 2], 1, [8, 3, 8], capped=True)
+
+
 @pytest.mark.parametrize(
     ("profile", "factor", "available", "error", "message"),
     [

@@ -83,3 +83,11 @@ def test_a_missing_name_raises(name):
 def test_what_a_notebook_holds_besides_is_passed_over():
     besides = {"_": 1, "__name__": "__main__", "_i1": "", "In": [], "Out": {}, "torch": torch, "fit": len, "Net": dict}
     check_parameters(VALID | besides, **ALLOWED)
+
+
+def test_a_cell_that_is_run_again_passes_over_what_later_cells_have_made():
+    namespace = dict(VALID)
+    check_parameters(namespace, **ALLOWED)
+    check_parameters(namespace | {"figure": 3}, **ALLOWED)
+    with pytest.raises(ConfigError, match="epochs"):
+        check_parameters(namespace | {"epochs": 0}, **ALLOWED)

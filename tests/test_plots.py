@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltkd import ClassGroups, evaluation, plots
+from ltkd import METHODS, ClassGroups, evaluation, plots
 
 COUNTS = np.array([100, 60, 30, 20, 10, 5])
 GROUPS = ClassGroups.by_rank(COUNTS)
@@ -99,3 +99,9 @@ def figures():
 def test_every_figure_has_data_a_title_and_can_be_stored(figure):
     assert figure.data and figure.layout.title.text
     assert len(figure.to_json()) < 40_000
+
+
+def test_no_two_methods_share_a_colour():
+    colours = [plots.label_colour(name, 0) for name in ("teacher", *METHODS)]
+    assert len(set(colours)) == len(colours)
+    assert plots.label_colour("own", len(colours)) != plots.label_colour("teacher", 0)

@@ -14,7 +14,7 @@ import torchvision
 from PIL import Image
 
 from ltkd import ConfigError, DataError, datasets
-from ltkd.datasets import class_counts, load, sources
+from ltkd.datasets import class_counts, large, load, sources
 
 
 @pytest.fixture(autouse=True)
@@ -193,9 +193,25 @@ def test_a_folder_of_ones_own_is_a_data_set(root, test):
     assert data.test.labels.tolist() == [0, 0, 1, 1]
 
 
-def test_a_named_data_set_may_lie_as_image_folders(root):
-    write_folder(root / "cifar100")
-    assert load("cifar100", root=root, profile="as-is").class_counts.tolist() == [3, 2]
+@pytest.mark.parametrize(
+    ("name", "folder"), [("cifar10", "cifar10"), ("cifar100", "cifar-100"), ("tiny-imagenet", "tiny_imagenet")]
+)
+def test_a_named_data_set_may_lie_as_image_folders(root, name, folder):
+    write_folder(root / folder)
+    assert load(name, root=root, profile="as-is").class_counts.tolist() == [3, 2]
+
+
+def test_without_a_factor_every_image_is_taken_and_with_one_a_long_tail(root):
+    place = str(write_folder(root / "pets", counts=(6, 5)))
+    assert load(place).class_counts.tolist() == [6, 5]
+    assert load(place, imbalance_factor=3).class_counts.tolist() == [6, 2]
+
+
+def test_a_class_folder_may_be_a_link(root):
+    place = write_folder(root / "pets")
+    (place / "train" / "dog").rename(root / "elsewhere")
+    (place / "train" / "dog").symlink_to(root / "elsewhere")
+    assert load(str(place)).class_counts.tolist() == [3, 2]
 
 
 def test_images_may_lie_in_subfolders_of_their_class(root):
@@ -348,6 +364,38 @@ def write_torchvision(place, monkeypatch, labels=(0, 0, 1), test_labels=(0, 1)):
     md5 = dump("meta", {"fine_label_names": ["apple", "bear"]})
     monkeypatch.setattr(cifar, "meta", {"filename": "meta", "key": "fine_label_names", "md5": md5})
     return train["data"].reshape(-1, 3, 32, 32)
+
+
+def write_torchvision_cifar10(place, monkeypatch):
+    """As `write_torchvision`: two training batches of three images each."""
+    cifar, folder = torchvision.datasets.CIFAR10, place / "cifar-10-batches-py"
+    folder.mkdir(parents=True)
+
+    def dump(name, record):
+        (folder / name).write_bytes(pickle.dumps(record))
+        return [name, hashlib.md5((folder / name).read_bytes()).hexdigest()]
+
+    def batch(labels, seed):
+        pixels = np.random.default_rng(seed).integers(256, size=(len(labels), 3072), dtype=np.uint8)
+        return {"data": pixels, "labels": list(labels)}
+
+    halves = [batch((0, 1, 0), 0), batch((1, 0, 0), 1)]
+    monkeypatch.setattr(cifar, "train_list", [dump(f"data_batch_{i + 1}", half) for i, half in enumerate(halves)])
+    monkeypatch.setattr(cifar, "test_list", [dump("test_batch", batch((1, 0), 2))])
+    md5 = dump("batches.meta", {"label_names": ["airplane", "automobile"]})[1]
+    monkeypatch.setattr(cifar, "meta", {"filename": "batches.meta", "key": "label_names", "md5": md5})
+    return np.concatenate([half["data"] for half in halves]).reshape(-1, 3, 32, 32)
+
+
+@pytest.mark.parametrize("folder", [".", "cifar10", "cifar-10"])
+def test_torchvisions_own_folder_of_cifar10_is_read(root, folder, monkeypatch):
+    pixels = write_torchvision_cifar10(root / folder, monkeypatch)
+    data = load("cifar10", root=root)
+    assert data.class_names == ("airplane", "automobile")
+    assert data.class_counts.tolist() == [4, 2]
+    assert data.test.labels.tolist() == [1, 0]
+    assert np.array_equal(data.train.images.numpy(), pixels)
+    assert load("cifar10", root=root, imbalance_factor=4).class_counts.tolist() == [4, 1]
 
 
 @pytest.mark.parametrize("folder", [".", "cifar100", "cifar-100"])
@@ -523,4 +571,4 @@ def test_cifar100_at_gamma_100_has_10847_images(real_data, monkeypatch):
 
 
 def test_every_source_of_a_name_is_listed():
-    assert set(datasets.SOURCES) == {"digits", *sources.LAYOUTS}
+    assert set(datasets.SOURCES) == {"digits", *sources.LAYOUTS, "imagenet-exp-lt", *large.PUBLISHED}

@@ -2,9 +2,9 @@ import pytest
 import torch
 
 from ltkd import ConfigError
-from ltkd.datasets import AUGMENTATIONS, Views, views
+from ltkd.datasets import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
 
-every_augmentation = pytest.mark.parametrize("name", AUGMENTATIONS)
+every_augmentation = pytest.mark.parametrize("name", NUMBERED)
 
 
 def pictures(n, channels=3, size=10, seed=0):
@@ -100,3 +100,25 @@ def test_draws_come_from_the_generator_alone():
 def test_an_unknown_augmentation_names_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'crop4-flip'"):
         views("crop4flip")
+
+
+@pytest.mark.parametrize(
+    ("name", "streamed", "message"),
+    [
+        ("crop4-flip", True, "read from disk; choose none, imagenet-crop, imagenet-crop-jitter"),
+        ("imagenet-crop", False, "held in memory; choose none, crop1"),
+        ("imagenet-crob", True, "did you mean 'imagenet-crop'"),
+        ("crop1-flip", False, "did you mean 'crop"),
+    ],
+)
+def test_an_augmentation_must_fit_where_the_images_are(name, streamed, message):
+    with pytest.raises(ConfigError, match=message):
+        check_augmentation(name, streamed)
+
+
+def test_every_augmentation_is_for_images_in_memory_or_on_disk():
+    assert set(AUGMENTATIONS) == set(NUMBERED) | set(STREAMED)
+    for name in NUMBERED:
+        check_augmentation(name, streamed=False)
+    for name in STREAMED:
+        check_augmentation(name, streamed=True)

@@ -1,4 +1,4 @@
-"""Long-tailed data sets by name. A new source is one row of SOURCES (and of LAYOUTS if it lies on disk)."""
+"""Long-tailed data sets by name. A new source is one row of SOURCES, or of LAYOUTS or PUBLISHED if it lies on disk."""
 
 from functools import partial
 from pathlib import Path
@@ -6,19 +6,25 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError, unknown
-from . import sources
+from . import large, sources
+from .folders import read_folder, version
 from .images import ImageSet, LongTailedDataset
 from .longtail import AS_IS, PROFILES, class_counts, longtail_indices, profile_names
-from .views import AUGMENTATIONS, Views, views
+from .streaming import ImageFiles
+from .views import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
 
 __all__ = [
     "AS_IS",
     "AUGMENTATIONS",
+    "NUMBERED",
     "PROFILES",
     "SOURCES",
+    "STREAMED",
+    "ImageFiles",
     "ImageSet",
     "LongTailedDataset",
     "Views",
+    "check_augmentation",
     "check_name",
     "class_counts",
     "load",
@@ -28,15 +34,22 @@ __all__ = [
     "views",
 ]
 
-SOURCES = {"digits": sources.digits, **{name: partial(sources.find, name) for name in sources.LAYOUTS}}
+SOURCES = {
+    "digits": sources.digits,
+    **{name: partial(sources.find, name) for name in sources.LAYOUTS},
+    "imagenet-exp-lt": large.imagenet,
+    **{name: partial(large.published, name) for name in large.PUBLISHED},
+}
 
 
-def load(name, *, imbalance_factor=1, profile="exp", root=None, image_size=None, seed=0):
+def load(name, *, imbalance_factor=1, profile=None, root=None, image_size=None, seed=0):
     """A long-tailed data set.
 
-    name: a key of SOURCES, or the path of a folder with train/<class>/* and test/<class>/*.
+    name: a key of SOURCES, or the path of a folder with train/<class>/* and test/<class>/*, or with lists train.txt
+    and test.txt of lines `path class`.
     imbalance_factor: images of the largest class over images of the smallest, at least 1.
-    profile: 'exp', 'exp-eq15', 'step', 'pareto', 'as-is' (every image of the source) or one count a class.
+    profile: 'exp', 'exp-eq15', 'step', 'pareto', 'as-is' (every image of the source) or one count a class; by default
+    'exp' where an imbalance factor is given, else 'as-is'.
     root: where data are looked for (else LTKD_DATA, else data/downloads). image_size: resize to this many pixels a
     side. seed: which images of a class are kept; the subset for a larger factor lies inside that for a smaller one.
 
@@ -44,6 +57,8 @@ def load(name, *, imbalance_factor=1, profile="exp", root=None, image_size=None,
     """
     if not 1 <= imbalance_factor < np.inf:
         raise ConfigError(f"imbalance_factor = {imbalance_factor}: must be a finite number of at least 1")
+    if profile is None:
+        profile = AS_IS if imbalance_factor == 1 else "exp"
     source = _source(name, root, image_size)
     num_classes = len(source.class_names)
     available = source.train.counts(num_classes).numpy()
@@ -51,25 +66,20 @@ def load(name, *, imbalance_factor=1, profile="exp", root=None, image_size=None,
         if (counts == 0).any():
             missing = source.class_names[int(np.argmin(counts))]
             raise DataError(f"class {missing!r} has no {split} images in {source.found}; add some or remove the class")
-    counts = class_counts(profile, imbalance_factor, available)
+    counts = class_counts(profile, imbalance_factor, available, capped=source.uneven)
     kept = longtail_indices(source.train.labels, counts, seed)
     return LongTailedDataset(str(name), source.train.subset(kept), source.test, source.class_names, source.found)
-
-
-def version(folder):
-    """A short fingerprint of a folder's files (names and sizes), by which a run notices that they changed."""
-    return sources.fingerprint(folder, with_times=False)
 
 
 def check_name(name):
     """Raise unless `name` is a key of SOURCES or the path of a folder."""
     if name not in SOURCES and not (name and Path(name).is_dir()):
         error = unknown("data set", name, SOURCES)
-        raise ConfigError(f"{error}, or the path of a folder with train/<class>/* and test/<class>/*")
+        raise ConfigError(f"{error}, or the path of a folder with train/<class>/* and test/<class>/*, or with lists")
 
 
 def _source(name, root, image_size):
     check_name(name)
     if name in SOURCES:
         return SOURCES[name](root=root, image_size=image_size)
-    return sources.read_folder(name, image_size=image_size)
+    return read_folder(name, image_size=image_size)

@@ -37,11 +37,12 @@ def profile_names():
     return (*PROFILES, AS_IS)
 
 
-def class_counts(profile, imbalance_factor, available):
+def class_counts(profile, imbalance_factor, available, *, capped=False):
     """Training images to keep of each class.
 
     profile: a name of `profile_names()`, or one count a class; imbalance_factor: images of the first class over
-    images of the last, at least 1; available (C,): what the source has -> array (C,) of int.
+    images of the last, at least 1; available (C,): what the source has; capped: a class with fewer images than a named
+    profile asks for gives all it has -> array (C,) of int.
     """
     available = np.asarray(available)
     if isinstance(profile, str):
@@ -51,6 +52,7 @@ def class_counts(profile, imbalance_factor, available):
             raise unknown("profile", profile, profile_names())
         wanted = PROFILES[profile](available.max(), float(imbalance_factor), len(available))
         counts = np.floor(wanted + 1e-9).astype(int)  # 1e-9: 500 * 100^-1 must count as 5, whatever the rounding
+        counts = np.minimum(counts, available) if capped else counts
     else:
         counts = np.asarray(profile, dtype=int)
         if len(counts) != len(available):

@@ -1,8 +1,9 @@
-"""Augmentation as numbered views: every crop, flip and rotation of an image has a number.
+"""Augmentations by name; those of images held in memory are numbered views.
 
 The standard augmentations of small images are finite: crops of an image padded by 4 pixels, mirrored or not, are
 9 x 9 x 2 = 162 views. So an augmented batch is images plus numbers, made on the device for the whole batch at once,
-and what a frozen teacher says of a view can be remembered.
+and what a frozen teacher says of a view can be remembered. Large images, which stay on disk, are cropped at random
+while they are decoded.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from ..errors import unknown
+from ..errors import ConfigError, unknown
 
 
 @dataclass(frozen=True)
@@ -49,19 +50,50 @@ class Views:
         return images
 
 
-AUGMENTATIONS = {
+@dataclass(frozen=True)
+class Crop:
+    """How an image on disk becomes a square: its middle, or a random part of it, mirrored or not.
+
+    jitter: brightness, contrast and saturation of a random part change by a factor of up to 1 ± jitter.
+    """
+
+    random: bool = True
+    jitter: float = 0.0
+
+
+NUMBERED = {
     "none": Views(),
     "crop1": Views(padding=1),  # 9 views: 8 x 8 digits, which must not be mirrored
     "crop4-flip": Views(padding=4, flip=True),  # 162 views: CIFAR
     "rotate20-flip": Views(degrees=20, flip=True),  # 82 views: TinyImageNet in the distillation field
 }
+STREAMED = {
+    "none": Crop(random=False),
+    "imagenet-crop": Crop(),  # ImageNet, as everybody trains on it
+    "imagenet-crop-jitter": Crop(jitter=0.4),  # ImageNet-LT and Places-LT in OLTR and all who follow it
+}
+AUGMENTATIONS = tuple(NUMBERED | STREAMED)
 
 
 def views(name):
-    """The views of a named augmentation, a key of AUGMENTATIONS."""
+    """The views of a named augmentation of images in memory, a key of NUMBERED."""
+    check_augmentation(name, streamed=False)
+    return NUMBERED[name]
+
+
+def streamed_crop(name):
+    """The Crop of a named augmentation of images on disk, a key of STREAMED."""
+    check_augmentation(name, streamed=True)
+    return STREAMED[name]
+
+
+def check_augmentation(name, streamed):
+    """Raise ConfigError unless the augmentation called `name` is one for images on disk (streamed) or in memory."""
+    fitting, where = (STREAMED, "read from disk") if streamed else (NUMBERED, "held in memory")
     if name not in AUGMENTATIONS:
-        raise unknown("augmentation", name, AUGMENTATIONS)
-    return AUGMENTATIONS[name]
+        raise unknown("augmentation", name, fitting)
+    if name not in fitting:
+        raise ConfigError(f"augmentation {name!r} is not for images that are {where}; choose {', '.join(fitting)}")
 
 
 def _crop_and_flip(images, top, left, flip, padding):

@@ -1,7 +1,10 @@
 """Methods by name. A new method is one class and its row in METHODS; nothing else knows its name."""
 
+import hashlib
+from types import CodeType
+
 from ..errors import unknown
-from .base import TEACHER, Batch, Method, Option, Scan, Step, Task, TeacherSpec
+from .base import TEACHER, Answer, Batch, Method, Option, Scan, Step, Task, TeacherSpec, check_terms
 from .bbn import BBN
 from .distillation import BKD, DIST, DKD, KD, LTKD, CrossEntropy, Distillation
 from .feature_maps import CATKD, FeatureDistillation, FitNet, ReviewKD
@@ -13,6 +16,7 @@ from .retraining import CRT, BKDThenCRT
 __all__ = [
     "METHODS",
     "TEACHER",
+    "Answer",
     "Batch",
     "Distillation",
     "FeatureDistillation",
@@ -22,6 +26,8 @@ __all__ = [
     "Step",
     "Task",
     "TeacherSpec",
+    "check_terms",
+    "code_of",
     "method_class",
     "name_of",
     "option_names",
@@ -30,13 +36,13 @@ __all__ = [
 METHODS = {
     "ce": CrossEntropy,
     "kd": KD,
-    "dkd": DKD,
-    "dist": DIST,
-    "fitnet": FitNet,
-    "reviewkd": ReviewKD,
-    "catkd": CATKD,
     "bkd": BKD,
     "ltkd": LTKD,
+    "dkd": DKD,
+    "dist": DIST,
+    "reviewkd": ReviewKD,
+    "catkd": CATKD,
+    "fitnet": FitNet,
     "cb": ClassBalanced,
     "focal": Focal,
     "cb-focal": ClassBalancedFocal,
@@ -70,3 +76,19 @@ def option_names():
         for option_name, option in method.options().items():
             found.setdefault(option_name, {})[name] = option
     return found
+
+
+def code_of(cls):
+    """Eight hexadecimal digits of the code of a class that is not this package's; None for its own, whose versions are
+    those of the package."""
+    own = [c for c in cls.__mro__ if not c.__module__.startswith(("ltkd.", "torch.", "builtins"))]
+    if not own:
+        return None
+    functions = [getattr(value, "__func__", value) for c in own for value in vars(c).values()]
+    codes = [_instructions(f.__code__) for f in functions if hasattr(f, "__code__")]
+    return hashlib.sha256(repr(codes).encode()).hexdigest()[:8]
+
+
+def _instructions(code):
+    constants = [_instructions(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
+    return code.co_code.hex(), code.co_names, constants

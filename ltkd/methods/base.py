@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, unknown
 from ..groups import ClassGroups
@@ -65,6 +66,13 @@ class Task(NamedTuple):
     train_images: int = 0
 
     @classmethod
+    def of_counts(cls, class_counts, n_groups=None, epochs=1):
+        """A task by the training images of each class (C,), to try a method without a run."""
+        return cls.of(
+            {"num_classes": len(class_counts), "in_channels": 3, "image_size": 32}, class_counts, n_groups, epochs
+        )
+
+    @classmethod
     def of(cls, shape, class_counts, n_groups, epochs, train_images=0):
         """The task of a run. shape: {"num_classes", "in_channels", "image_size"}; n_groups: None for three."""
         groups = ClassGroups.by_rank(class_counts, n_groups or min(3, shape["num_classes"]))
@@ -73,18 +81,29 @@ class Task(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """images (B, channels, H, W), normalised; labels (B,); indices (B,): which training images they are."""
+    """images (B, channels, H, W), normalised; labels (B,); indices (B,): which training images they are; views (B,):
+    which of their numbered views, None for images on disk."""
 
     images: Tensor
     labels: Tensor
     indices: Tensor
+    views: Tensor | None = None
 
 
 class Answer:
-    """What a network says of a batch, computed when first asked for: `logits` (B, C), `features` (FeatureOutput)."""
+    """What a network says of a batch, computed when first asked for: `logits` (B, C), `features` (FeatureOutput).
 
-    def __init__(self, network, images):
-        self._network, self._images = network, images
+    featured: the features will be asked for, so that the logits come from the same pass."""
+
+    def __init__(self, network, images, *, featured=False):
+        self._network, self._images, self._featured = network, images, featured
+
+    @classmethod
+    def given(cls, logits):
+        """An answer that is known already, without features."""
+        answer = cls(None, None)
+        answer.logits = logits
+        return answer
 
     @cached_property
     def features(self):
@@ -92,7 +111,7 @@ class Answer:
 
     @cached_property
     def logits(self):
-        return self.features.logits if "features" in self.__dict__ else self._network(self._images)
+        return self.features.logits if self._featured else self._network(self._images)
 
 
 class Step:
@@ -105,17 +124,17 @@ class Step:
     teacher_logits (B, C), teacher_features: of the one teacher; teachers: {name: Answer} of all of them.
     """
 
-    def __init__(self, student, batches, epoch, teachers=None):
+    def __init__(self, student, batches, epoch, teachers=None, *, featured=False):
         self.student, self.batches, self.epoch = student, batches, epoch
-        self.images, self.labels, self.indices = batches["main"]
-        self.teachers = {name: Answer(network, self.images) for name, network in (teachers or {}).items()}
-        self._answer = Answer(student, self.images)
+        self.images, self.labels, self.indices, _ = batches["main"]
+        self.teachers = teachers or {}
+        self._answer = Answer(student, self.images, featured=featured)
 
     @classmethod
     def of_logits(cls, logits, labels, teacher_logits=None, *, epoch=1.0):
         """A step on logits at hand, to try a loss without networks: logits (B, C), labels (B,)."""
         images, indices = logits.new_empty(len(labels), 0), torch.arange(len(labels))
-        teachers = {} if teacher_logits is None else {TEACHER: lambda _: teacher_logits}
+        teachers = {} if teacher_logits is None else {TEACHER: Answer.given(teacher_logits)}
         batches = {"main": Batch(images, labels, indices)}
         return cls(lambda _: logits, batches, torch.tensor(float(epoch)), teachers)
 
@@ -134,15 +153,21 @@ class Step:
     @property
     def teacher_logits(self):
         with torch.no_grad():
-            return self.teachers[TEACHER].logits
+            return self._teacher().logits
 
     @property
     def teacher_features(self):
         with torch.no_grad():
-            return self.teachers[TEACHER].features
+            return self._teacher().features
+
+    def _teacher(self):
+        if TEACHER not in self.teachers:
+            raise ConfigError("this step has no teacher; a method that wants one says needs = 'logits' or 'features'")
+        return self.teachers[TEACHER]
 
 
 TEACHER = "teacher"  # the name of the teacher where a method has one
+NEEDS = ("nothing", "logits", "features")
 
 
 @dataclass(frozen=True)
@@ -174,13 +199,22 @@ class Method(nn.Module):
     A subclass lists its hyper-parameters as class attributes of type Option, says in `needs` what it wants of the
     teacher ("nothing", "logits" or "features") and returns named terms, whose sum is the loss, from `forward(step)`.
     The first line of its docstring is its entry in the command line's help: what it is, and the paper. All else has
-    a default. What it learns or counts is a parameter or a buffer, so that a stopped run goes on exactly.
+    a default. What it learns or counts is a parameter or a buffer, so that a stopped run goes on exactly. An option
+    called `temperature` is also the one at which the records of a run split the teacher's divergence into its parts.
     """
 
     needs = "nothing"
     streams = {"main": "instance"}  # the batches of a step: {name: a key of SAMPLERS}
     parent = None  # the method that trains the student first, as a run of its own; this one goes on from its end
     settings = {}  # fields of RunConfig whose defaults are others for this method
+
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if cls.needs not in NEEDS:
+            raise unknown(f"needs of {cls.__name__}", cls.needs, NEEDS)
+        for name, value in vars(cls).items():
+            if isinstance(value, Option) and (name == "task" or hasattr(Method, name)):
+                raise ConfigError(f"{cls.__name__} has an option {name!r}, which every method has already: rename it")
 
     def __init__(self, task, **options):
         super().__init__()
@@ -237,7 +271,7 @@ class Method(nn.Module):
         """Set the student to training, but for frozen BatchNorm layers, which keep the statistics they have."""
         student.train()
         for module in student.modules():
-            if isinstance(module, nn.BatchNorm2d) and module.affine and not module.weight.requires_grad:
+            if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
                 module.eval()
 
     def begin(self, student, teachers, training, held_out):
@@ -264,3 +298,18 @@ class Method(nn.Module):
         output = features_of(network.eval(), torch.zeros(2, *self.task.image_shape, device=weight.device))
         network.train(training)
         return output
+
+
+def check_terms(method, terms):
+    """Raise ConfigError unless `terms` is what a method has to return: {name: 0-dim tensor}."""
+    if isinstance(terms, dict) and terms and all(isinstance(t, Tensor) and t.shape == () for t in terms.values()):
+        return
+    found = (
+        {name: tuple(t.shape) if isinstance(t, Tensor) else t for name, t in terms.items()}
+        if (isinstance(terms, dict))
+        else type(terms).__name__
+    )
+    raise ConfigError(
+        f"forward of {type(method).__name__} returned {found}: it must return a dict of named terms, each a tensor of "
+        f"one number, whose sum is the loss, such as {{'ce': loss}}"
+    )

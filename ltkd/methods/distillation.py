@@ -2,7 +2,8 @@
 
 import torch.nn.functional as F
 
-from .. import losses
+from .. import losses, parallel
+from ..decomposition import group_mass
 from .base import Method, Option
 
 
@@ -107,7 +108,15 @@ class LTKD(Distillation):
             step.teacher_logits,
             self.task.groups,
             temperature=self.temperature,
+            batch_mass=self._mass_of_all_processes(step),
             rebalanced=self.rebalanced,
             reweighted=self.reweighted,
         )
         return {"cross": self.alpha * cross, "within": self.beta * within}
+
+    def _mass_of_all_processes(self, step):
+        """The teacher's group mass summed over the whole batch, where this process has only a part of it."""
+        if parallel.world_size() == 1:
+            return None
+        mass = group_mass(step.teacher_logits, self.task.groups, temperature=self.temperature)
+        return parallel.total(mass.sum(0))

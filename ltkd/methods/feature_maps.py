@@ -17,10 +17,6 @@ class FeatureDistillation(Distillation):
 
     needs = "features"
 
-    def forward(self, step):
-        _ = step.features  # before the logits, which then come from the same pass
-        return super().forward(step)
-
 
 class FitNet(FeatureDistillation):
     """FitNet (Romero et al. 2015) as benchmarks run it: the student's middle map regressed on the teacher's."""

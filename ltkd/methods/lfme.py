@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from .. import losses
+from ..errors import ConfigError
 from ..groups import ClassGroups
 from .base import Method, Option, TeacherSpec
 
@@ -26,6 +27,11 @@ class LFME(Method):
         by_group = {name: (shots.index == g).nonzero().squeeze(1) for g, name in enumerate(shots.names)}
         # A group of one class has nothing to tell apart, and no expert.
         self.experts = tuple(name for name, classes in by_group.items() if len(classes) > 1)
+        if not self.experts:
+            raise ConfigError(
+                f"method 'lfme' needs two classes in one group to train an expert on, but each of these is alone in "
+                f"its group: {', '.join(shots.names)}; choose another method"
+            )
         for name in self.experts:
             self.register_buffer(f"classes_{name}", by_group[name])
         self.register_buffer("expert_weights", torch.ones(len(self.experts)))

@@ -1,0 +1,68 @@
+"""Decoded images are kept for the next start, and made anew when a file changes."""
+
+import hashlib
+import json
+import os
+import warnings
+
+from ..errors import LtkdError
+from ..files import cache_folder, write_bytes
+from .images import ImageSet, Source
+
+SPLITS = ("train", "test")
+
+
+def cached(name, files, image_size, read):
+    """`read()`, or its result of an earlier call on the very same files.
+
+    name: begins the name of what is stored; files: all that `read` depends on, beside image_size.
+    """
+    stored_at = cache_folder() / f"{name}-{image_size}-{_state(files)}.safetensors"
+    if source := _restore(stored_at):
+        return source
+    source = read()
+    _store(stored_at, source)
+    return source
+
+
+def fingerprint(folder, contents=()):
+    """Sixteen hexadecimal digits of a folder's files, their names and sizes, and of what is in the files `contents`."""
+    walk = os.walk(folder, followlinks=True)
+    found = (os.path.join(parent, name) for parent, _, names in walk for name in names)
+    inside = len(os.path.join(folder, ""))
+    rows = sorted([file[inside:].split(os.sep), os.stat(file).st_size] for file in found if os.path.isfile(file))
+    rows = [["/".join(parts), size, 0] for parts, size in rows]
+    return _digest(["", rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)])
+
+
+def _state(files):
+    stats = [(os.path.abspath(file), os.stat(file)) for file in files]
+    return _digest([[path, s.st_size, s.st_mtime_ns] for path, s in stats])
+
+
+def _digest(record):
+    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+
+
+def _restore(path):
+    from safetensors import SafetensorError, safe_open
+
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, "pt") as stored:
+            sets = [ImageSet(stored.get_tensor(f"{s}.images"), stored.get_tensor(f"{s}.labels")) for s in SPLITS]
+            return Source(*sets, tuple(json.loads(stored.metadata()["class_names"])), stored.metadata()["found"])
+    except (SafetensorError, OSError, KeyError, ValueError):
+        path.unlink(missing_ok=True)  # a damaged cache is only a slow start
+        return None
+
+
+def _store(path, source):
+    from safetensors.torch import save
+
+    tensors = {f"{s}.{part}": getattr(getattr(source, s), part) for s in SPLITS for part in ("images", "labels")}
+    try:
+        write_bytes(path, save(tensors, {"class_names": json.dumps(source.class_names), "found": source.found}))
+    except LtkdError as error:
+        warnings.warn(f"decoded images are not kept for the next start: {error}", stacklevel=2)

@@ -1,0 +1,88 @@
+"""One run on several processes, started by torchrun: each computes its part of every batch, on a GPU of its own.
+
+Alone, a process is a group of one, and everything here does nothing.
+"""
+
+import os
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+def world_size():
+    """How many processes train this run."""
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_first():
+    """Whether this process writes and reports for all."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+@contextmanager
+def group(device):
+    """Join the processes that torchrun started; leave them at the end. Within a group, or alone: do nothing."""
+    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+        yield
+        return
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+def own_device(name):
+    """The device of this process: of the name 'auto' or 'cuda', the GPU that is its own."""
+    local = os.environ.get("LOCAL_RANK")
+    gpus = torch.cuda.is_available() and name in ("auto", "cuda")
+    return f"cuda:{local}" if local is not None and gpus else name
+
+
+def share(values):
+    """This process's part of a batch."""
+    return values if world_size() == 1 else values.tensor_split(world_size())[dist.get_rank()]
+
+
+def total(values):
+    """The sum of a tensor over all processes."""
+    if world_size() == 1:
+        return values
+    values = values.clone()
+    dist.all_reduce(values)
+    return values
+
+
+def weight(values):
+    """What the mean over this process's part of a batch weighs in the mean over the whole batch, whose gradients are
+    averaged over the processes: 1 where all parts are alike."""
+    if world_size() == 1:
+        return 1.0
+    return len(values) * world_size() / float(total(torch.tensor(float(len(values)), device=values.device)))
+
+
+def wait():
+    """Wait until every process is here."""
+    if world_size() > 1:
+        dist.barrier()
+
+
+def synchronised(student, method, device):
+    """What turns a step into its terms: the method, or, in a group, a module whose gradients are averaged."""
+    if world_size() == 1:
+        return method
+    return DistributedDataParallel(_Trained(student, method), device_ids=[device] if device.type == "cuda" else None)
+
+
+class _Trained(nn.Module):
+    """Student and method as one module, so that one forward pass reaches the parameters of both."""
+
+    def __init__(self, student, method):
+        super().__init__()
+        self.student, self.method = student, method
+
+    def forward(self, step):
+        return self.method(step)
