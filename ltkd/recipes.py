@@ -225,6 +225,7 @@ RECIPES = {
             **{k: v for k, v in LTKD_ASSUMPTIONS.items() if k.startswith("ltkd.") and k != "ltkd.temperature"},
             "ltkd.temperature": "not in the paper; 1, as the other methods have it on ImageNet",
             "epochs": "not in the paper; the distillation field's 100",
+            "profile": "classes in the order of their WordNet numbers; one with too few images gives all it has",
             "reviewkd.kd_weight": "1, the default of the distillation field's code; its batches there are of 256",
             "catkd.kd_weight": "not published for ImageNet; a weight that maps of unit length took on CIFAR",
         },

@@ -80,13 +80,13 @@ def _train(run, job, data, progress, callbacks):
             if epoch < epochs:
                 job.method.end_epoch(job.student.eval(), job.held_out)
                 state = packed(job.state() | {"history": history, "seconds": time.monotonic() - started})
-                if time.monotonic() - stored_at >= CHECKPOINT_SECONDS:
+                if time.monotonic() - stored_at >= CHECKPOINT_SECONDS and parallel.is_first():
                     run.save_checkpoint(state)
                     stored_at = time.monotonic()
             for callback in callbacks if parallel.is_first() else ():
                 callback(config, history)
     except KeyboardInterrupt:
-        if state is not None:
+        if state is not None and parallel.is_first():
             run.save_checkpoint(state)
         raise _interrupted(run, min(len(history) + 1, epochs), epochs) from None
     finally:
