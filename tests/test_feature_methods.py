@@ -116,7 +116,7 @@ class WithoutClassifier(nn.Module):
         ("reviewkd", OnlyLogits, r"OnlyLogits has no method features\(x\)"),
         ("catkd", OnlyLogits, r"OnlyLogits has no method features\(x\)"),
         ("catkd", WithoutLastMap, "last_map="),
-        ("catkd", WithoutClassifier, "WithoutClassifier has no layer called fc"),
+        ("catkd", WithoutClassifier, "WithoutClassifier has no nn.Linear called fc"),
     ],
 )
 def test_a_network_of_ones_own_is_told_what_it_lacks(name, network, missing, role):

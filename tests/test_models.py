@@ -228,7 +228,7 @@ def test_a_network_without_features_is_told_what_to_return(network):
 
 
 def test_a_network_without_a_classifier_is_told_what_to_have():
-    with pytest.raises(ConfigError, match=r"Bare has no layer called fc.* whose input is features\(x\).pooled"):
+    with pytest.raises(ConfigError, match=r"Bare has no nn.Linear called fc.* whose input is features\(x\).pooled"):
         models.classifier(Bare())
 
 

@@ -17,11 +17,9 @@ from torchvision.transforms.v2 import functional
 
 from ltkd import ConfigError, DataError
 from ltkd.datasets import (
-    AUGMENTATIONS,
     STREAMED,
     ImageFiles,
     LongTailedDataset,
-    check_augmentation,
     crops,
     folders,
     load,

@@ -20,6 +20,9 @@ class TwoBranches(nn.Module):
     def __init__(self, network, num_classes):
         super().__init__()
         self.network, self.second_block = network, copy.deepcopy(network.last_block)
+        for module in self.second_block.modules():
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # weights of its own, as in the published code
         self.fc = nn.Linear(2 * classifier(network).in_features, num_classes)
         network.fc = nn.Identity()
 

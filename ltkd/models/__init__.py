@@ -126,12 +126,12 @@ def features_of(network, x):
 
 
 def classifier(network):
-    """The layer that turns pooled features into logits; raise ConfigError where the network has none called `fc`."""
+    """The linear layer that turns pooled features into logits; raise ConfigError where the network has none called `fc`."""
     layer = getattr(network, "fc", None)
-    if not isinstance(layer, nn.Module):
+    if not isinstance(layer, nn.Linear):
         raise ConfigError(
-            f"{type(network).__name__} has no layer called fc, and a method that changes the classifier needs one: "
-            "make its last layer an nn.Linear called fc whose input is features(x).pooled"
+            f"{type(network).__name__} has no nn.Linear called fc, and a method that reads or changes the classifier "
+            "needs one: give its last layer, whose input is features(x).pooled, that name"
         )
     return layer
 

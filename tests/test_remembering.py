@@ -1,0 +1,210 @@
+"""A teacher is asked once about each view of an image, and what it said is what it would say."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import digits_config, random_dataset
+from torch import nn
+
+from ltkd import ConfigError, RunError, fit, remembering
+from ltkd.feeding import feed
+from ltkd.methods import METHODS
+from ltkd.models import build
+from ltkd.normalization import Normalizer
+from ltkd.remembering import Memory, remember
+from ltkd.sweep import expand, stages, sweep
+
+CPU = torch.device("cpu")
+N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3
+
+
+class Counted(nn.Module):
+    """A network that counts the images it is shown; `scale` multiplies what it says."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.inner = build("resnet8x0.5", num_classes=N_CLASSES, in_channels=1, image_size=8)
+        self.register_buffer("scale", torch.tensor(scale))
+        self.shown = 0
+
+    def forward(self, images):
+        self.shown += len(images)
+        return self.scale * self.inner(images)
+
+
+@pytest.fixture(autouse=True)
+def no_tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
+    remembering.forget()
+    yield
+    remembering.forget()
+
+
+@pytest.fixture
+def pictures():
+    return feed(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
+
+
+def remembered(network, pictures, cache="memory"):
+    """The table of a network, and a function that asks it for (image, view) pairs."""
+    table = remember({"teacher": network.eval()}, pictures, cache).tables["teacher"]
+
+    def ask(pairs):
+        indices, views = torch.tensor(pairs).T
+        table.fill(network, pictures.make, indices, views)
+        return table.logits(indices, views)
+
+    return ask
+
+
+ALL_PAIRS = [(image, view) for image in range(N_IMAGES) for view in range(N_VIEWS)]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@torch.no_grad()
+def test_what_is_remembered_is_what_the_network_says_in_float16(pictures, cache):
+    network = Counted()
+    indices, views = torch.tensor(ALL_PAIRS).T
+    said = network.eval()(pictures.make(indices, views))
+    torch.testing.assert_close(remembered(network, pictures, cache)(ALL_PAIRS), said, rtol=1e-3, atol=1e-4)
+
+
+def test_the_network_is_asked_once_about_each_view(pictures):
+    network = Counted()
+    ask = remembered(network, pictures)
+    first = ask(ALL_PAIRS[:40])
+    network.shown = 0
+    assert torch.equal(ask(ALL_PAIRS[:40]), first)
+    assert network.shown == 0
+    ask([*ALL_PAIRS[:40], (20, 3)])
+    assert network.shown == remembering.CHUNK  # one pass, of always as many images
+
+
+def test_an_answer_does_not_depend_on_which_others_are_asked_with_it(pictures):
+    together = remembered(Counted(), pictures)(ALL_PAIRS)
+    remembering.forget()
+    ask = remembered(Counted(), pictures)
+    alone = torch.cat([ask([pair]) for pair in ALL_PAIRS[::17]])
+    assert torch.equal(alone, together[::17])
+
+
+def test_students_of_one_teacher_share_a_table_and_those_of_another_do_not(pictures):
+    assert remembered(Counted(), pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
+    same, other = Counted(), Counted(scale=2.0)
+    same.shown = other.shown = 0
+    remembered(same, pictures)(ALL_PAIRS[:9])
+    remembered(other, pictures)(ALL_PAIRS[:9])
+    assert same.shown < remembering.CHUNK <= other.shown
+
+
+def test_other_images_are_other_answers(pictures):
+    network = Counted()
+    first = remembered(network, pictures)(ALL_PAIRS[:9])
+    others = feed(random_dataset(seed=5).train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    assert not torch.equal(remembered(network, others)(ALL_PAIRS[:9]), first)
+
+
+def test_answers_on_disk_outlive_the_process(pictures):
+    first = remembered(Counted(), pictures, "disk")(ALL_PAIRS)
+    remembering.forget()
+    network = Counted()
+    ask = remembered(network, pictures, "disk")
+    network.shown = 0
+    assert torch.equal(ask(ALL_PAIRS), first)
+    assert network.shown == 0
+
+
+def test_within_a_shared_folder_answers_are_removed_at_the_end(pictures, tmp_path):
+    with remembering.shared_folder():
+        remembered(Counted(), pictures, "disk")(ALL_PAIRS)
+        assert list((tmp_path / "cache").rglob("*.logits"))
+    assert not list((tmp_path / "cache").rglob("*.logits"))
+
+
+def test_over_the_bound_the_teacher_computes_and_the_note_says_so(pictures, monkeypatch):
+    monkeypatch.setattr(remembering, "SHARE_OF_MEMORY", 0.0)
+    memory = remember({"teacher": Counted()}, pictures, "auto")
+    assert memory.tables == {}
+    assert "the bound is 0 MiB" in memory.note
+    with pytest.raises(ConfigError, match=r"the bound is 0 MiB; use cache = 'auto' or 'off'"):
+        remember({"teacher": Counted()}, pictures, "memory")
+
+
+def test_the_note_says_what_the_table_takes(pictures, monkeypatch):
+    monkeypatch.setattr(remembering, "_readable", lambda size: f"{size} bytes")
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    assert remember({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
+
+
+def test_an_unknown_cache_names_the_nearest(pictures):
+    with pytest.raises(ConfigError, match="did you mean 'memory'"):
+        remember({}, pictures, "memry")
+
+
+def test_without_a_teacher_nothing_is_remembered(pictures):
+    assert remember({}, pictures, "memory") == Memory({}, "off")
+
+
+def test_logits_beyond_float16_are_an_error(pictures):
+    with pytest.raises(RunError, match="--cache off"):
+        remembered(Counted(scale=1e9), pictures)(ALL_PAIRS)
+
+
+# --- runs ---
+
+
+def run(folder, **settings):
+    cache = settings.pop("cache", "auto")
+    return fit(digits_config(**settings), runs=folder, cache=cache, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize("method", ["kd", "bkd", "ltkd", "dkd", "lfme"])
+def test_training_with_a_memory_is_training_without_within_rounding(tmp_path, method):
+    with_memory, without = (run(tmp_path / c, method=method, epochs=1, cache=c) for c in ("memory", "off"))
+    assert with_memory.result["teacher_cache"].startswith("memory")
+    assert without.result["teacher_cache"] == "off"
+    terms = [c for c in without.history if c.startswith(("loss", "cross", "within"))]
+    np.testing.assert_allclose(with_memory.history[terms], without.history[terms], rtol=2e-2)
+
+
+def test_a_second_student_finds_the_answers_of_the_first_and_learns_the_same(tmp_path):
+    first, second = (run(tmp_path / name, method="ltkd") for name in "ab")
+    assert np.array_equal(first.logits, second.logits)
+    run(tmp_path / "a", method="kd", temperature=2.0)  # fills more of the table, and changes nothing
+    assert np.array_equal(run(tmp_path / "c", method="ltkd").logits, first.logits)
+
+
+@pytest.mark.parametrize("method", [name for name, cls in METHODS.items() if cls.needs == "features"])
+def test_methods_that_need_features_go_without(tmp_path, method):
+    assert run(tmp_path, method=method, epochs=1).result["teacher_cache"] == "off"
+
+
+# --- side by side ---
+
+
+def test_runs_side_by_side_are_the_runs_one_by_one(tmp_path):
+    grid = {**digits_config().to_dict(), "method": ["kd", "crt"], "seed": [0, 1]}
+    wanted = ("epochs", "teacher", "student", "imbalance_factor", "batch_size", "lr", "method", "seed")
+    configs = expand({name: grid[name] for name in wanted})
+    where = {"device": "cpu", "progress": False, "report": lambda line: None}
+    (alone, _), (together, failed) = (sweep(configs, jobs=jobs, runs=tmp_path / str(jobs), **where) for jobs in (1, 2))
+    assert failed == {}
+    by_name = {run.config.name: run for run in together}
+    assert set(by_name) == {run.config.name for run in alone}
+    for each in alone:
+        assert np.array_equal(by_name[each.config.name].logits, each.logits)
+
+
+def test_a_run_that_fails_side_by_side_does_not_stop_the_others(tmp_path):
+    good, bad = digits_config(method="ce", epochs=1), digits_config(method="ce", epochs=1, lr=1e30)
+    finished, failed = sweep([bad, good], jobs=2, runs=tmp_path, device="cpu", progress=False, report=lambda line: None)
+    assert [run.config.id for run in finished] == [good.id]
+    assert "diverged" in str(failed[bad.name])
+
+
+def test_what_runs_build_on_is_trained_once_and_before_them():
+    configs = expand({"method": ["kd", "ltkd", "bkd+crt", "lfme"], "seed": [0]})
+    names = [[config.method for config in stage] for stage in stages(configs)]
+    assert sorted(names[0]) == ["ce", "lfme"]
+    assert sorted(names[1]) == ["bkd", "kd", "ltkd"]
+    assert names[2] == ["bkd+crt"]
