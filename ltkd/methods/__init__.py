@@ -84,9 +84,17 @@ def code_of(cls):
     own = [c for c in cls.__mro__ if not c.__module__.startswith(("ltkd.", "torch.", "builtins"))]
     if not own:
         return None
-    functions = [getattr(value, "__func__", value) for c in own for value in vars(c).values()]
-    codes = [_instructions(f.__code__) for f in functions if hasattr(f, "__code__")]
-    return hashlib.sha256(repr(codes).encode()).hexdigest()[:8]
+    parts = [(name, _content(name, value)) for c in own for name, value in sorted(vars(c).items(), key=lambda i: i[0])]
+    return hashlib.sha256(repr([part for part in parts if part[1] is not None]).encode()).hexdigest()[:8]
+
+
+def _content(name, value):
+    """What of a class's attribute makes a difference; None for its name, its documentation and the like."""
+    function = getattr(value, "__func__", value)
+    if hasattr(function, "__code__"):
+        return _instructions(function.__code__)
+    plain = isinstance(value, bool | int | float | str | tuple | list | dict) and not name.startswith("__")
+    return repr(value) if plain else None
 
 
 def _instructions(code):

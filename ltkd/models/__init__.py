@@ -126,7 +126,7 @@ def features_of(network, x):
 
 
 def classifier(network):
-    """The linear layer that turns pooled features into logits; raise ConfigError where the network has none called `fc`."""
+    """The linear layer that makes logits of pooled features; raise ConfigError where there is none called `fc`."""
     layer = getattr(network, "fc", None)
     if not isinstance(layer, nn.Linear):
         raise ConfigError(
