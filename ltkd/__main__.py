@@ -7,7 +7,7 @@ from dataclasses import fields
 from textwrap import dedent, indent
 from typing import get_args
 
-from . import __version__, benchmark, datasets, methods, models, runs
+from . import __version__, benchmark, datasets, methods, models, parallel, runs
 from .config import RunConfig
 from .errors import Interrupted, LtkdError
 from .evaluation import thirds
@@ -44,11 +44,29 @@ def main(arguments=None):
 def train(given):
     """Train one student (and its teacher, if it is not there yet) and print what came out."""
     config = RunConfig.make(**_settings(given))
+    if given.dry_run:
+        print(_described(config))
+        return
     started = time.time()
     run = fit(config, **_where(given))
+    if not parallel.is_first():
+        return
     old = " (finished earlier, not trained again)" if run.finished_at < started else ""
     print(f"{run.config.name}{old}: {describe(run)}")
     print(f"stored in {run.folder}")
+
+
+def _described(config):
+    """Everything that determines a run, what of it is not the recipe's, and what no paper states."""
+    settings = config.to_dict()
+    options = settings.pop("options")
+    lines = [config.name, *(f"  {name:18} {value}" for name, value in settings.items() if value is not None)]
+    lines += [f"  {config.method + '.' + name:18} {value}" for name, value in options.items()]
+    if teacher := next(iter(config.builds_on()), None):
+        lines.append(f"built on {teacher.name} (lr {teacher.lr:g}, {teacher.epochs} epochs)")
+    lines += [f"not the recipe's: {name} = {value}" for name, value in config.overrides().items()]
+    lines += [f"assumed: {name}: {why}" for name, why in config.assumptions().items()]
+    return "\n".join(lines)
 
 
 def run_sweep(given):
@@ -89,11 +107,19 @@ def _readable(summary):
     settings = [c for c in summary.columns[: list(summary.columns).index("seeds")] if c not in key]
     alike = summary.groupby(key, dropna=False)
     key += [c for c in settings if (alike[c].nunique(dropna=False) > 1).any()]
-    readable = summary[[*key, "seeds"]].copy()
+    readable = summary[[*(name for name in key if name not in ("teaches", "classes")), "seeds"]].copy()
+    readable["method"] += [_role(*role) for role in zip(summary["teaches"], summary["classes"], strict=True)]
     for name in ACCURACIES:
         pairs = zip(summary[name], summary[f"{name}_ci"], strict=True)
         readable[name] = [_with_interval(mean, half_width) for mean, half_width in pairs]
     return readable
+
+
+def _role(teaches, classes):
+    """What a row of the table is beside its method."""
+    if isinstance(classes, str):
+        return f" (expert, {len(classes.split(','))} classes)"
+    return " (teacher)" if teaches else ""
 
 
 def check_data(given):
@@ -169,6 +195,7 @@ def _add_train(commands):
           python -m ltkd train --dataset path/to/folder --method bkd --image-size 32
           A finished run is not trained again; one that was stopped goes on where it stopped."""),
     )
+    parser.add_argument("--dry-run", action="store_true", help="print every setting of the run, and stop")
     _add_settings(parser, repeated=False)
     _add_places(parser)
 

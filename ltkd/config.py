@@ -10,6 +10,7 @@ from typing import get_args
 from . import datasets, methods, models
 from .errors import ConfigError, unknown
 from .normalization import NORMALIZATIONS
+from .randomness import derived_seed
 from .recipes import RECIPES, recipe_for
 from .schedule import SCHEDULES, Schedule
 
@@ -40,6 +41,7 @@ class RunConfig:
         0.0, "share of each class's training images kept from training, for methods that steer by them", low=0, high=0.5
     )
     classes: tuple | None = _setting(None, "learn these classes only, numbered anew: 0,1,2")
+    teaches: bool = _setting(False, "trained to teach: with initial weights and batches of a draw of its own")
     n_groups: int | None = _setting(None, "groups that LTKD splits the classes into (default: 3)", low=1)
     teacher: str | None = _setting("resnet8", "network that teaches")
     student: str = _setting("resnet8x0.5", "network that is trained")
@@ -112,8 +114,6 @@ class RunConfig:
         usual = method.settings | RECIPES[recipe].usual(given.get("method", "ltkd"), **networks)
         settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in known} | given
         settings |= _reconcile(settings, overrides)
-        if "lr" in given:
-            settings["teacher_lr"] = given.get("teacher_lr")
         return cls(recipe=recipe, options={k: v for k, v in usual.items() if k not in known} | options, **settings)
 
     @classmethod
@@ -167,6 +167,12 @@ class RunConfig:
         """The learning rate over the epochs."""
         return Schedule(self.lr_schedule, self.epochs, self.lr, self.lr_warmup, self.milestones, self.lr_decay)
 
+    def derived_seed(self, *parts):
+        """A seed for one of the run's draws; a teacher's differ from those of the students of the same seed, so that
+        they neither begin alike nor see the same batches."""
+        role = ("teacher", self.classes) if self.teaches else ()
+        return derived_seed(self.seed, *role, *parts)
+
     def overrides(self):
         """What differs from the recipe: {field or option: value}."""
         networks = {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
@@ -189,7 +195,14 @@ class RunConfig:
     def for_teacher(self, spec=None):
         """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone. spec: TeacherSpec
         of one of several."""
-        own = {"student": self.teacher, "teacher": None, "method": "ce", "options": {}, "n_groups": None}
+        own = {
+            "student": self.teacher,
+            "teacher": None,
+            "method": "ce",
+            "options": {},
+            "n_groups": None,
+            "teaches": True,
+        }
         own |= {"epochs": self.teacher_epochs or self.epochs, "lr": self.teacher_lr or self.lr}
         if spec:
             own |= {"classes": spec.classes, "batch_size": max(1, round(spec.batch * self.batch_size)), **spec.settings}

@@ -35,15 +35,17 @@ class Drawn(NamedTuple):
     indices: torch.Tensor
     views: torch.Tensor | None
     seed: int
+    start: int = 0  # where in the epoch it begins
 
     def batches(self, batch_size):
         """What each batch shows, of which every process takes its part: [Drawn]."""
         sizes = batch_sizes(len(self.indices), batch_size, least=2 * parallel.world_size())
-        views = [None] * len(sizes) if self.views is None else self.views.split(sizes)
-        return [
-            Drawn(parallel.share(indices), None if numbers is None else parallel.share(numbers), self.seed)
-            for indices, numbers in zip(self.indices.split(sizes), views, strict=True)
-        ]
+        places = [parallel.share(batch) for batch in torch.arange(len(self.indices)).split(sizes)]
+        return [self._part(int(place[0]), int(place[-1]) + 1) for place in places]
+
+    def _part(self, start, end):
+        views = None if self.views is None else self.views[start:end]
+        return Drawn(self.indices[start:end], views, self.seed, start)
 
 
 class HeldFeed:
@@ -68,8 +70,9 @@ class HeldFeed:
 
     def batches(self, drawn, batch_size):
         """The batches of an epoch."""
-        for indices, numbers, _ in drawn.batches(batch_size):
-            yield Batch(self.make(indices, numbers), self._held.labels[indices], indices, numbers)
+        for part in drawn.batches(batch_size):
+            images = self.make(part.indices, part.views)
+            yield Batch(images, self._held.labels[part.indices], part.indices, part.views)
 
     def make(self, indices, numbers):
         """Normalised views of images: LongTensors (B,) -> (B, channels, H, W)."""
@@ -98,8 +101,9 @@ class StreamedFeed:
 
     def batches(self, drawn, batch_size):
         """The batches of an epoch."""
-        parts = [batch.indices for batch in drawn.batches(batch_size)]
-        decoded = self._decoded(parts, seed=drawn.seed, augment=self._augmentation)
+        batches = drawn.batches(batch_size)
+        parts, starts = [batch.indices for batch in batches], [batch.start for batch in batches]
+        decoded = self._decoded(parts, starts=starts, seed=drawn.seed, augment=self._augmentation)
         for indices, images in zip(parts, decoded, strict=True):
             yield Batch(images, self.labels[indices].to(self.device), indices.to(self.device))
 

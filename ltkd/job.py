@@ -13,7 +13,7 @@ from .errors import ConfigError
 from .feeding import HeldFeed, StreamedFeed, feed
 from .methods import Answer, Scan, Step, Task, method_class
 from .normalization import NORMALIZATIONS, Normalizer
-from .randomness import derived_seed, fingerprint, own_randomness
+from .randomness import derived_seed, fingerprint, network_fingerprint, own_randomness
 from .remembering import Memory, remember
 from .sampling import hold_out
 from .schedule import Schedule
@@ -54,8 +54,7 @@ class Job:
     def steps(self, epoch):
         """The steps of an epoch, one a batch; before the first, its teachers are asked what they do not remember."""
         drawn = {
-            name: self.training.draw(sampler, _stream_seed(self.config.seed, epoch, name))
-            for name, sampler in self.method.streams.items()
+            name: self.training.draw(sampler, self._seed(epoch, name)) for name, sampler in self.method.streams.items()
         }
         if self.memory.tables:
             parts = drawn["main"].batches(self.config.batch_size)
@@ -67,6 +66,9 @@ class Job:
         for batches in zip(*streams, strict=True):
             batches = dict(zip(drawn, batches, strict=True))
             yield Step(self.student, batches, epoch, self._answers(batches["main"]), featured=self._featured)
+
+    def _seed(self, epoch, stream):
+        return self.config.derived_seed("epoch", epoch, *(() if stream == "main" else (stream,)))
 
     @property
     def _featured(self):
@@ -86,10 +88,6 @@ def _normalizer(name, train):
     return Normalizer.named(name, train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
 
 
-def _stream_seed(seed, epoch, name):
-    return derived_seed(seed, "epoch", epoch) if name == "main" else derived_seed(seed, "epoch", epoch, name)
-
-
 def prepare(config, data, device, workers, cache, teacher, student, *, train_first):
     """The Job of a config. workers: see `feed`; cache: see `remember`; teacher, student: modules of the caller's, or
     None; train_first(config, **objects): the finished run of a config that this one builds on: the training before it,
@@ -100,7 +98,7 @@ def prepare(config, data, device, workers, cache, teacher, student, *, train_fir
     training, test = feed(learn, config.augmentation, **where), feed(data.test, "none", **where)
     method, schedule = _method(config, data, len(learn), device)
     images = next(test.plain(2))
-    with own_randomness(device, derived_seed(config.seed, "method")):
+    with own_randomness(device, config.derived_seed("method")):
         network = _student(config, data, student, images)
         if method.parent is not None:
             own = {"student": student, "teacher": teacher if method.parent.has_teacher() else None}
@@ -169,7 +167,7 @@ def _student(config, data, student, images):
     """The network to be trained: new, or a copy of the caller's."""
     if student is None:
         # The seed alone draws the weights, so that students of different methods start alike and compare in pairs.
-        generator = torch.Generator().manual_seed(derived_seed(config.seed, "weights"))
+        generator = torch.Generator().manual_seed(config.derived_seed("weights"))
         student = models.build(config.student, **shape_of(data), generator=generator)
     else:
         student = copy.deepcopy(student)
@@ -288,4 +286,4 @@ def _check_kind(role, value, kind):
 
 
 def _module_name(module):
-    return f"{CUSTOM}{type(module).__name__}-{fingerprint(module.state_dict().values())}"
+    return f"{CUSTOM}{type(module).__name__}-{network_fingerprint(module)}"

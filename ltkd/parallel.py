@@ -1,5 +1,8 @@
 """One run on several processes, started by torchrun: each computes its part of every batch, on a GPU of its own.
 
+The gradients are those of one process with the whole batch where the loss is a mean over images, and LTKD sums its
+group masses over all of them. A loss that makes something else of a batch does so with each part: the weighted means of
+`cb` and `ldam-drw`, the correlations of `dist`, the centres of `oltr`. On a CPU so does BatchNorm.
 Alone, a process is a group of one, and everything here does nothing.
 """
 
@@ -19,7 +22,7 @@ def world_size():
 
 def is_first():
     """Whether this process writes and reports for all."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    return int(os.environ.get("RANK", 0)) == 0
 
 
 @contextmanager
@@ -28,7 +31,10 @@ def group(device):
     if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
         yield
         return
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    on_gpu = device.type == "cuda"
+    if on_gpu:
+        torch.cuda.set_device(device)
+    dist.init_process_group("nccl" if on_gpu else "gloo", device_id=device if on_gpu else None)
     try:
         yield
     finally:

@@ -106,6 +106,9 @@ CIFAR_BKD = Recipe(
         "oltr.second_stage": "no paper has OLTR on CIFAR; half the epochs instead of twice as many",
         "lfme.held_out": "CIFAR has no validation images: a tenth of each class's training images instead",
         "focal.gamma": "1, as in the code that BKD builds on",
+        "cb.reduction": "the mean divides by the sum of the weights, as in the code that BKD builds on",
+        "bbn.lr_warmup": "the rate begins at a fifth of its height, as for all methods here; BBN's begins at a third",
+        "bbn.batch_size": "the last, smaller batch is used; BBN's code leaves it out",
     },
 )
 
@@ -121,16 +124,22 @@ STREAMED_BKD = {
     "weight_decay": 5e-4,
     "augmentation": "imagenet-crop-jitter",
 }
+STEPS = {"lr": 0.1, "lr_schedule": "steps", "lr_decay": 0.1}
 STREAMED_BKD_METHODS = {
     "kd": {"temperature": 2.0, "ce_weight": 1.0, "kd_weight": 1.0},
     "crt": {"second_stage": 10 / 90},
     "bkd+crt": {"second_stage": 10 / 90},
+    "oltr": STEPS | {"epochs": 30, "batch_size": 128, "milestones": (1 / 3, 2 / 3), "second_stage": 2.0},
+    "lfme": STEPS | {"batch_size": 256, "milestones": (50 / 90, 80 / 90), "teacher_epochs": 120},
 }
 STREAMED_BKD_ASSUMPTIONS = {
     "kd.temperature": "BKD states T = 2 for its own loss; taken for plain KD too",
     "augmentation": "not in the paper; that of cRT's published code",
     "weight_decay": "not in the paper; that of cRT's published code",
     "bkd+crt.second_stage": "not in the paper; as for cRT",
+    "cb.reduction": "the mean divides by the sum of the weights, as in the code that BKD builds on, unlike Cui et al.",
+    "lfme.batch_size": "experts learn in batches of 256, 128 and 64, instead of 128 each",
+    "lfme.held_out": "a tenth of each class's training images, for all three sets alike",
 }
 
 RECIPES = {
@@ -154,6 +163,7 @@ RECIPES = {
         {
             "kd": {"ce_weight": 1.0, "kd_weight": 1.0},
             "ltkd": {"alpha": 1.0, "beta": 1.0, "warmup": 0.0},
+            "dkd": {"alpha": 1.0, "beta": 1.0, "warmup": 0.0},
         },
         assumptions={
             "epochs": "this project's own protocol: no paper uses these digits",
@@ -217,7 +227,7 @@ RECIPES = {
             "kd": {"temperature": 1.0, "ce_weight": 0.5, "kd_weight": 0.5},
             "dkd": {"temperature": 1.0, "beta": 0.5, "warmup": 1 / 100},
             "dist": {"temperature": 1.0},
-            "reviewkd": {"kd_weight": 1.0, "warmup": 1 / 100},
+            "reviewkd": {"kd_weight": 1.0, "warmup": 1 / 100, "before_activation": True},
             "ltkd": {"temperature": 1.0, "warmup": 1 / 100},
         },
         pairs={("imagenet-resnet50", "imagenet-mobilenetv1"): {"dkd": {"beta": 2.0}}},

@@ -8,6 +8,7 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from .files import cache_folder
 from .randomness import fingerprint
 
 CACHES = ("auto", "off", "memory", "disk")
-SHARE_OF_MEMORY = 0.25  # of what is free when a table is made; beyond it the teacher computes
+SHARE_OF_MEMORY = 0.25  # of all that a machine or GPU has, for all tables; a teacher whose own takes more computes
 TEACHERS = "LTKD_TEACHERS"  # the environment variable that names the folder of tables on disk
 CHUNK = 256  # images a pass: always as many, so that an answer does not depend on which others are asked with it
 
@@ -43,7 +44,7 @@ class Table:
 
         make(indices, views): normalised images (B, channels, H, W); indices, views: LongTensors (n,).
         """
-        missing = ~self._known[indices, views]
+        missing = ~self._known[self._at(indices, views)].to(indices.device)
         indices, views = indices[missing], views[missing]
         for start in range(0, len(indices), CHUNK):
             rows, numbers = indices[start : start + CHUNK], views[start : start + CHUNK]
@@ -51,12 +52,17 @@ class Table:
             answers = network(make(rows[whole], numbers[whole]))[: len(rows)].half()
             if not answers.isfinite().all():
                 raise RunError("the teacher's logits are beyond float16, in which they are remembered: use --cache off")
-            self._logits[rows, numbers] = answers
-            self._known[rows, numbers] = True
+            at = self._at(rows, numbers)
+            self._logits[at] = answers.to(self._logits.device)
+            self._known[at] = True
 
     def logits(self, indices, views):
         """What `fill` has put there: float32 (B, C)."""
-        return self._logits[indices, views].float()
+        return self._logits[self._at(indices, views)].to(indices.device).float()
+
+    def _at(self, indices, views):
+        """The place of answers: on a disk a table is read by the CPU, whatever the images' device."""
+        return indices.to(self._logits.device), views.to(self._logits.device)
 
 
 class Memory(NamedTuple):
@@ -72,20 +78,17 @@ def remember(teachers, feed, cache):
         raise unknown("cache", cache, CACHES)
     if cache == "off" or not teachers:
         return Memory({}, "off")
-    if feed.views is None:
-        if cache != "auto":
-            raise ConfigError(f"cache = {cache!r}: images on disk have no numbered views; leave it at auto, or off")
-        return Memory({}, "off: images on disk have no numbered views")
-    tables = {}
-    for name, network in teachers.items():
-        table, problem = _table(network, feed, cache)
-        if problem and cache != "auto":
-            raise ConfigError(f"cache = {cache!r}: {problem}; use cache = 'auto' or 'off'")
-        if problem:
-            return Memory({}, f"off: {problem}")
-        tables[name] = table
-    kind = "disk" if cache == "disk" else "memory"
-    return Memory(tables, f"{kind}: {_readable(sum(table.nbytes for table in tables.values()))} when full")
+    shared = TEACHERS in os.environ
+    kind = "disk" if cache == "disk" or (cache == "auto" and shared) else "memory"
+    problem = _problem(teachers, feed, kind)
+    if problem and cache != "auto":
+        raise ConfigError(f"cache = {cache!r}: {problem}; use cache = 'auto' or 'off'")
+    if problem:
+        return Memory({}, f"off: {problem}")
+    tables = {name: _table(network, feed, kind) for name, network in teachers.items()}
+    forgotten = _make_room([*tables.values()], feed.device)
+    note = f"{kind}: {_readable(sum(table.nbytes for table in tables.values()))} when full"
+    return Memory(tables, note + (f"; made room by forgetting {forgotten} earlier" if forgotten else ""))
 
 
 def forget():
@@ -93,20 +96,49 @@ def forget():
     _tables.clear()
 
 
-def _table(network, feed, cache):
-    """The table of a teacher: (Table, None), or (None, why there is none)."""
-    key = fingerprint([*network.state_dict().values(), *feed.identity()]) + f"-{feed.views.count}"
-    device = str(feed.device)
-    if (key, cache == "disk", device) in _tables:
-        return _tables[key, cache == "disk", device], None
-    shape = (len(feed), feed.views.count, network(next(feed.plain(2))).shape[1])
-    size = 2 * math.prod(shape) + math.prod(shape[:2])
-    bound = SHARE_OF_MEMORY * (_free_disk() if cache == "disk" else _free_memory(feed.device))
+def _problem(teachers, feed, kind):
+    """Why these teachers cannot be remembered; None where they can. The answer depends on the machine and not on what
+    is free at the moment, since it decides about rounding, and so about a run's last bits."""
+    if feed.views is None:
+        return "images on disk have no numbered views"
+    size = sum(2 * math.prod(shape) + math.prod(shape[:2]) for shape in (_shape(t, feed) for t in teachers.values()))
+    bound = _free_disk() / 2 if kind == "disk" else SHARE_OF_MEMORY * _memory(feed.device)
     if size > bound:
-        return None, f"the teacher's table would take {_readable(size)}, the bound is {_readable(bound)}"
-    table = Table(*(_on_disk(key, shape) if cache == "disk" else _in_memory(shape, feed.device)))
-    _tables[key, cache == "disk", device] = table
-    return table, None
+        return f"a table of the teacher's answers would take {_readable(size)}, the bound is {_readable(bound)}"
+    return None
+
+
+def _shape(network, feed):
+    return len(feed), feed.views.count, _said(network, feed).shape[1]
+
+
+@torch.no_grad()
+def _said(network, feed):
+    return network(next(feed.plain(16)))
+
+
+def _table(network, feed, kind):
+    """The table of a teacher, made anew or found again by its weights, by what it says, and by the images and views."""
+    content = [*network.state_dict().values(), _said(network, feed), *feed.identity()]
+    key = fingerprint(content, f"{feed.views} {torch.__version__} {feed.device.type}")
+    place = (key, kind, str(feed.device))
+    if place in _tables:
+        _tables[place] = _tables.pop(place)  # the last used stands last
+    else:
+        shape = _shape(network, feed)
+        _tables[place] = Table(*(_on_disk(key, shape) if kind == "disk" else _in_memory(shape, feed.device)))
+    return _tables[place]
+
+
+def _make_room(needed, device):
+    """Forget tables that were used longest ago while all together take more than the bound; returns how many."""
+    forgotten, bound = 0, SHARE_OF_MEMORY * _memory(device)
+    for place in [place for place, table in _tables.items() if not any(table is each for each in needed)]:
+        if sum(table.nbytes for (_, kind, _), table in _tables.items() if kind == "memory") <= bound:
+            break
+        del _tables[place]
+        forgotten += 1
+    return forgotten
 
 
 def _in_memory(shape, device):
@@ -119,6 +151,9 @@ def shared_folder():
     """Within it, tables on disk are shared by this process and those it starts, and removed at the end."""
     before = os.environ.get(TEACHERS)
     cache_folder().mkdir(parents=True, exist_ok=True)
+    for left_over in cache_folder().glob("teachers-*"):  # of processes that were killed
+        if time.time() - left_over.stat().st_mtime > 7 * 24 * 3600:
+            shutil.rmtree(left_over, ignore_errors=True)
     with tempfile.TemporaryDirectory(dir=cache_folder(), prefix="teachers-") as folder:
         os.environ[TEACHERS] = before or folder
         try:
@@ -130,7 +165,7 @@ def shared_folder():
 
 def _on_disk(key, shape):
     """Files that several processes share; one that dies leaves only whole answers, as `known` is written after them."""
-    folder = Path(os.environ.get(TEACHERS) or cache_folder() / "teachers")
+    folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"logits": (torch.float16, shape), "known": (torch.bool, shape[:2])}
     tensors = []
@@ -142,19 +177,24 @@ def _on_disk(key, shape):
     return tensors
 
 
-def _free_memory(device):
+def _memory(device):
+    """Bytes that the device has."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        return torch.cuda.get_device_properties(device).total_memory
     try:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):  # not on this system
-        return 2**32
+        return 8 * 2**30
 
 
 def _free_disk():
-    folder = cache_folder()
+    folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     return shutil.disk_usage(folder).free
+
+
+def _folder():
+    return Path(os.environ.get(TEACHERS) or cache_folder() / "teachers")
 
 
 def _readable(size):

@@ -8,6 +8,7 @@
 - result.json: written last, so that its presence means the run is finished
 """
 
+import copy
 import io
 import json
 import math
@@ -136,6 +137,8 @@ class Run:
             if self.config.student.startswith(CUSTOM):
                 raise RunError(f"the student {self.config.student} was your own module: pass one like it as network=")
             network = models.build(self.config.student, **self.result["shape"], pretrained=False)
+        else:
+            network = copy.deepcopy(network)  # the method may change it
         with own_randomness("cpu", 0):  # what a method adds to the network is drawn, and then replaced
             network = self._method().wrap(network)
         network.load_state_dict(self._read("student.safetensors", load_tensors))

@@ -2,15 +2,16 @@
 
 import itertools
 import tomllib
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
 import torch
 
+from . import methods
 from .config import RunConfig
-from .errors import ConfigError, Interrupted, LtkdError
+from .errors import ConfigError, Interrupted, LtkdError, RunError
 from .methods import option_names
 from .remembering import shared_folder
 from .runs import Run
@@ -86,30 +87,44 @@ def _fit(config, where):
         raise
     except LtkdError as error:
         return error
+    except RuntimeError as error:  # such as a GPU without memory left
+        return RunError(f"{type(error).__name__}: {error}")
 
 
 def _side_by_side(jobs, configs, where):
     """As `_one_by_one`, but in the order in which they finish. What several runs build on is trained before them."""
+    for config in configs:
+        if methods.code_of(methods.METHODS[config.method]) is not None:
+            raise ConfigError(f"method {config.method!r} is your own, which other processes do not know; use jobs=1")
     threads = max(1, torch.get_num_threads() // jobs)
-    where = {**where, "progress": False, "cache": _shared(where.get("cache", "auto"))}
+    where = {**where, "progress": False}
     wanted = {config.id for config in configs}
-    with shared_folder(), ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,)) as pool:
+    with shared_folder(), ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads,)) as pool:
         try:
             for stage in stages(configs):
-                running = {pool.submit(_fit, config, where): config for config in stage}
-                for done in as_completed(running):
-                    if running[done].id in wanted:
-                        yield running[done], done.result()
-        except KeyboardInterrupt:  # which every process got too, and has stored what it had
+                for config, outcome in _as_they_finish(pool, jobs, stage, where):
+                    if config.id in wanted:
+                        yield config, outcome
+        except (KeyboardInterrupt, Interrupted):  # every process got Ctrl-C too, and has stored what it had
             pool.shutdown(cancel_futures=True)
             raise Interrupted(
-                "stopped; every run that was being trained is stored. Give the same command again"
+                "stopped; every run that was being trained is stored. Give the same command again to go on"
             ) from None
 
 
-def _shared(cache):
-    """Processes share a teacher's answers through a file."""
-    return "disk" if cache in ("auto", "memory") else cache
+def _as_they_finish(pool, jobs, configs, where):
+    """Never hands the pool more than it trains at once, so that none is begun after an interrupt."""
+    waiting, running = list(configs), {}
+    while waiting or running:
+        while waiting and len(running) < jobs:
+            config = waiting.pop(0)
+            running[pool.submit(_fit, config, where)] = config
+        for done in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(done), done.result()
+
+
+def _start_worker(threads):
+    torch.set_num_threads(threads)
 
 
 def stages(configs):
@@ -124,7 +139,9 @@ def stages(configs):
 
     for config in configs:
         depth(config)
-    return [[known[i] for i, d in depths.items() if d == level] for level in range(max(depths.values()) + 1)]
+    return [
+        [known[i] for i, d in depths.items() if d == level] for level in range(max(depths.values(), default=-1) + 1)
+    ]
 
 
 def describe(run):

@@ -6,13 +6,13 @@ from functools import partial
 
 import torch
 
-from . import evaluation, models, parallel
+from . import evaluation, parallel
 from .config import CUSTOM
 from .errors import ConfigError, Interrupted
 from .job import load_dataset, prepare, shape_of, with_objects
 from .methods import check_terms
 from .provenance import commit, hardware
-from .randomness import derived_seed, own_randomness
+from .randomness import own_randomness
 from .recording import EpochRecord, ProgressBar, prefixed
 from .runs import Run, packed, predict
 
@@ -70,7 +70,7 @@ def _train(run, job, data, progress, callbacks):
     bar = ProgressBar(config, epochs, len(job.training), len(history), progress and parallel.is_first())
     try:
         for epoch in range(len(history) + 1, epochs + 1):
-            with own_randomness(job.device, derived_seed(config.seed, "layers", epoch)):
+            with own_randomness(job.device, config.derived_seed("layers", epoch)):
                 row = train_epoch(job, epoch, bar)
             if job.schedule.tests_after(epoch, config.test_every):
                 logits = predict(job.student, job.test.plain())
@@ -162,7 +162,7 @@ def _result(job, data, history, seconds):
         "train_images": len(job.training),
         "source": data.source,
         "normalization": {"mean": job.normalize.mean, "std": job.normalize.std},
-        "parameters": models.count_parameters(job.student),
+        "parameters": sum(p.numel() for p in job.student.parameters()),
         "seconds": round(seconds, 2),
         "teacher_cache": job.memory.note,
         **_built_on(job),

@@ -40,7 +40,7 @@ def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(com
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
     expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
     expected |= {"runs", "data", "device", "workers", "cache", "quiet"} | (
-        {"dry_run", "jobs"} if command == "sweep" else set()
+        {"dry_run", "jobs"} if command == "sweep" else {"dry_run"}
     )
     assert flags == {name.replace("_", "-") for name in expected}
 

@@ -195,7 +195,7 @@ def test_the_networks_of_a_recipe_exist(recipe):
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_what_a_recipe_marks_as_assumed_exists(recipe):
     known = {field.name for field in fields(RunConfig)}
-    known |= {f"{name}.{option}" for name, cls in METHODS.items() for option in {*cls.options(), *cls.settings}}
+    known |= {f"{name}.{option}" for name, cls in METHODS.items() for option in {*cls.options(), *known}}
     assert set(RECIPES[recipe].assumptions) <= known
 
 
@@ -271,7 +271,7 @@ def test_a_recipe_carries_the_published_values(recipe, expected):
         ),
         ("cifar-crd", "dkd", {"temperature": 4, "ce_weight": 1, "warmup": 20 / 240, "alpha": 1, "beta": 8}),
         ("cifar-crd", "dist", {"temperature": 4, "ce_weight": 1, "warmup": 0, "kd_weight": 2, "beta": 1, "gamma": 1}),
-        ("cifar-crd", "reviewkd", {"ce_weight": 1, "warmup": 20 / 240, "kd_weight": 5}),
+        ("cifar-crd", "reviewkd", {"ce_weight": 1, "warmup": 20 / 240, "kd_weight": 5, "before_activation": False}),
         ("cifar-crd", "fitnet", {"ce_weight": 1, "warmup": 0, "kd_weight": 100, "layer": 2}),
         ("cifar-crd", "catkd", {"ce_weight": 1, "warmup": 0, "kd_weight": 15, "size": 2, "normalized": False}),
         ("imagenet-crd", "dkd", {"temperature": 1, "ce_weight": 1, "warmup": 0.01, "alpha": 1, "beta": 0.5}),
@@ -303,9 +303,10 @@ def test_a_pair_of_networks_has_its_published_weights(teacher, student, method, 
 def test_small_students_learn_more_slowly_and_their_teachers_do_not():
     config = make("cifar-crd", teacher="wrn-40-2", student="shufflenetv1", method="kd")
     assert (config.lr, config.for_teacher().lr) == (0.01, 0.05)
-    assert config.for_teacher().id == make("cifar-crd", student="wrn-40-2", method="ce").id
+    assert config.for_teacher().id == make("cifar-crd", student="wrn-40-2", method="ce", teaches=True).id
     assert "lr" not in config.overrides()
-    assert make("cifar-crd", teacher="wrn-40-2", student="shufflenetv1", lr=0.02).for_teacher().lr == 0.02
+    assert make("cifar-crd", teacher="wrn-40-2", student="shufflenetv1", lr=0.02).for_teacher().lr == 0.05
+    assert make("cifar-crd", lr=0.02).for_teacher().lr == 0.02
     assert make("cifar-crd", teacher="vgg13", student="mobilenetv2", teacher_lr=0.1).for_teacher().lr == 0.1
 
 
@@ -559,3 +560,11 @@ def test_an_option_that_every_run_has_already_says_so(own):
     own("own", Own)
     with pytest.raises(ConfigError, match="option 'lr', a setting of every run"):
         make(method="own")
+
+
+def test_a_teacher_draws_for_itself_and_so_does_each_expert():
+    config = make(method="kd")
+    draws = {c.derived_seed("weights") for c in (config, config.for_teacher())}
+    draws |= {config.for_teacher(TeacherSpec(classes)).derived_seed("weights") for classes in ((0, 1), (2, 3))}
+    assert len(draws) == 4
+    assert make(method="ce").derived_seed("weights") == config.derived_seed("weights")

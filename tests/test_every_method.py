@@ -122,14 +122,14 @@ def test_a_stored_run_gives_its_network_back(name, folder):
 
 def test_a_run_whose_experts_fell_silent_is_killed_and_goes_on_to_the_same_bytes(folder):
     """LFME keeps the weights of its experts from epoch to epoch."""
-    config = config_of("lfme")
+    config = config_of("lfme", silence_from=0.0)  # then any accuracy lowers a weight
     whole = contents(fit_quietly(config, folder))
     shutil.rmtree(folder / config.name)
     script = (
         "import sys, time; from pathlib import Path; from test_every_method import config_of, fit_quietly; "
         "from ltkd import training; training.CHECKPOINT_SECONDS = 0; "
         "wait = lambda config, history: time.sleep(60 * (len(history) == 2)); "
-        "fit_quietly(config_of('lfme'), Path(sys.argv[1]), [wait])"
+        "fit_quietly(config_of('lfme', silence_from=0.0), Path(sys.argv[1]), [wait])"
     )
     child = subprocess.Popen([sys.executable, "-c", script, folder], cwd=os.path.dirname(__file__))
     run, started = Run.open(config, folder), time.monotonic()

@@ -54,7 +54,7 @@ def reviewkd_terms(step, method):
     residual, total = None, 0.0
     own, teacher = step.features, step.teacher_features
     pairs = [(own.pooled[:, :, None, None], teacher.pooled[:, :, None, None])]
-    pairs += [(own.stages[k], teacher.preactivations[k]) for k in (3, 2, 1)]
+    pairs += [(own.preactivations[k], teacher.preactivations[k]) for k in (3, 2, 1)]
     for fusion, (own_map, target) in zip(method.fusions, pairs, strict=True):
         fused, residual = fusion(own_map, residual, target.shape[2:])
         total = total + losses.hierarchical_context(fused, target)
@@ -154,7 +154,7 @@ ROWS = {
         {"temperature": 3.0, "ce_weight": 0.5, "kd_weight": 3.0, "beta": 0.7, "gamma": 0.2, "warmup": 0.25}, dist_terms
     ),
     "fitnet": Row({"ce_weight": 0.5, "kd_weight": 30.0, "layer": 3, "warmup": 0.25}, fitnet_terms),
-    "reviewkd": Row({"ce_weight": 0.5, "kd_weight": 3.0, "warmup": 0.25}, reviewkd_terms),
+    "reviewkd": Row({"ce_weight": 0.5, "kd_weight": 3.0, "warmup": 0.25, "before_activation": True}, reviewkd_terms),
     "catkd": Row({"ce_weight": 0.5, "kd_weight": 8.0, "size": 1, "normalized": False, "warmup": 0.25}, catkd_terms),
     "bkd": Row(BKD_OPTIONS, bkd_terms),
     "ltkd": Row(

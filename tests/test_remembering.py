@@ -1,12 +1,19 @@
 """A teacher is asked once about each view of an image, and what it said is what it would say."""
 
+import os
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pytest
 import torch
 from helpers import digits_config, random_dataset
 from torch import nn
 
-from ltkd import ConfigError, RunError, fit, remembering
+from ltkd import ConfigError, Method, RunError, fit, remembering
+from ltkd.datasets import Views
 from ltkd.feeding import feed
 from ltkd.methods import METHODS
 from ltkd.models import build
@@ -136,6 +143,43 @@ def test_the_note_says_what_the_table_takes(pictures, monkeypatch):
     assert remember({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
 
 
+def test_a_teacher_with_the_same_weights_that_says_something_else_has_a_table_of_its_own(pictures):
+    class Scaled(Counted):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, images):
+            return self.factor * super().forward(images)
+
+    first, second = (remembered(Scaled(factor), pictures)(ALL_PAIRS[:9]) for factor in (1.0, 3.0))
+    torch.testing.assert_close(second, 3 * first, rtol=1e-2, atol=1e-3)
+
+
+def test_other_views_of_as_many_are_other_answers(pictures):
+    network = Counted()
+    assert remembered(network, pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
+    rotated = feed(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    rotated.views = Views(degrees=4)
+    network.shown = 0
+    remembered(network, rotated)(ALL_PAIRS[:9])
+    assert network.shown >= remembering.CHUNK
+
+
+def test_tables_used_longest_ago_make_room_and_the_note_says_so(pictures, monkeypatch):
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    monkeypatch.setattr(remembering, "_memory", lambda device: 2.5 * size / remembering.SHARE_OF_MEMORY)
+    notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
+    assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
+
+
+def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_the_teacher_computes(pictures, monkeypatch):
+    with remembering.shared_folder():
+        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
+        monkeypatch.setattr(remembering, "_free_disk", lambda: 0)
+        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("off")
+
+
 def test_an_unknown_cache_names_the_nearest(pictures):
     with pytest.raises(ConfigError, match="did you mean 'memory'"):
         remember({}, pictures, "memry")
@@ -208,3 +252,38 @@ def test_what_runs_build_on_is_trained_once_and_before_them():
     assert sorted(names[0]) == ["ce", "lfme"]
     assert sorted(names[1]) == ["bkd", "kd", "ltkd"]
     assert names[2] == ["bkd+crt"]
+
+
+def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
+    class Own(Method):
+        """A method."""
+
+        def forward(self, step):
+            return {"ce": step.logits.mean()}
+
+    monkeypatch.setitem(METHODS, "own", Own)
+    with pytest.raises(ConfigError, match="jobs=1"):
+        sweep([digits_config(method="own")], jobs=2, runs=tmp_path)
+
+
+def test_no_runs_are_none_whatever_the_jobs(tmp_path):
+    assert [sweep([], jobs=jobs, runs=tmp_path) for jobs in (1, 2)] == [([], {})] * 2
+
+
+def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
+    script = (
+        "import sys; from ltkd.__main__ import main; "
+        "sys.exit(main(['sweep', '--method', 'ce', '--seed', *map(str, range(8)), '--epochs', '40', '--jobs', '2', "
+        "'--quiet', '--runs', sys.argv[1]])) if __name__ == '__main__' else None"
+    )
+    (tmp_path / "script.py").write_text(script)
+    child = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path / "runs"], start_new_session=True)
+    started = time.monotonic()
+    while len([*tmp_path.glob("runs/*/config.json")]) < 2 and time.monotonic() - started < 120:
+        time.sleep(0.1)
+    time.sleep(1)
+    os.killpg(child.pid, signal.SIGINT)
+    assert child.wait(60) == 130
+    begun = len([*tmp_path.glob("runs/*/config.json")])
+    assert 2 <= begun <= 4
+    assert len([*tmp_path.glob("runs/*/checkpoint.pt")]) >= 1

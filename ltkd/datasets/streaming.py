@@ -53,18 +53,19 @@ class ImageFiles:
         """The tensors that tell this set from every other."""
         return torch.from_numpy(self.paths.view(np.uint8)), self.labels, torch.tensor(self.image_size)
 
-    def batches(self, batches, *, seed=0, augment="none", workers=0):
+    def batches(self, batches, *, starts=None, seed=0, augment="none", workers=0):
         """Decoded images: an iterator over uint8 tensors (B, 3, image_size, image_size).
 
-        batches: index tensors (B,), one for each tensor that comes out, in that order. seed: draws the crops; an
+        batches: index tensors (B,), one for each tensor that comes out, in that order; starts: where in the epoch each
+        begins (default: after the one before). seed: draws the crops; an
         image's crop depends on the seed and on its position in the epoch, and on nothing else. augment: the name of an
         augmentation for streamed images; 'none' scales and cuts out the middle. workers: processes that decode; 0: this
         one does. Raises DataError that names the file where one cannot be decoded.
         """
-        crop, first, tasks = streamed_crop(augment), 0, []
-        for indices in batches:
-            tasks.append((first, torch.as_tensor(indices).cpu().numpy()))
-            first += len(indices)
+        batches = [torch.as_tensor(indices).cpu().numpy() for indices in batches]
+        if starts is None:
+            starts = np.cumsum([0, *map(len, batches)])[:-1].tolist()
+        crop, tasks = streamed_crop(augment), list(zip(starts, batches, strict=True))
         return _decoded(_Decoder(self, crop, seed), tasks, workers)
 
     def sample(self, n, seed=0):

@@ -98,5 +98,10 @@ def _content(name, value):
 
 
 def _instructions(code):
-    constants = [_instructions(c) if isinstance(c, CodeType) else repr(c) for c in code.co_consts]
-    return code.co_code.hex(), code.co_names, constants
+    return code.co_code.hex(), code.co_names, [_constant(c) for c in code.co_consts]
+
+
+def _constant(value):
+    if isinstance(value, CodeType):
+        return _instructions(value)
+    return repr(sorted(value, key=repr) if isinstance(value, frozenset) else value)  # a set has another order each time

@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from ..errors import ConfigError, unknown
 from ..groups import ClassGroups
@@ -107,6 +106,10 @@ class Answer:
 
     @cached_property
     def features(self):
+        if self._network is None:
+            raise ConfigError(
+                "of this answer only the logits are known; a method that wants features says needs = 'features'"
+            )
         return features_of(self._network, self._images)
 
     @cached_property
@@ -268,10 +271,11 @@ class Method(nn.Module):
         return [{"params": [*student.parameters(), *self.parameters()]}]
 
     def set_mode(self, student):
-        """Set the student to training, but for frozen BatchNorm layers, which keep the statistics they have."""
+        """Set the student to training, but for its frozen parts, whose BatchNorm keeps the statistics it has."""
         student.train()
         for module in student.modules():
-            if isinstance(module, _BatchNorm) and module.affine and not module.weight.requires_grad:
+            parameters = [*module.parameters()]
+            if parameters and not any(p.requires_grad for p in parameters):
                 module.eval()
 
     def begin(self, student, teachers, training, held_out):

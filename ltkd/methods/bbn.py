@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..errors import ConfigError
-from ..models import classifier
+from ..models import classifier, initialise
 from .base import Method
 
 
@@ -20,9 +20,7 @@ class TwoBranches(nn.Module):
     def __init__(self, network, num_classes):
         super().__init__()
         self.network, self.second_block = network, copy.deepcopy(network.last_block)
-        for module in self.second_block.modules():
-            if hasattr(module, "reset_parameters"):
-                module.reset_parameters()  # weights of its own, as in the published code
+        initialise(self.second_block, torch.default_generator)  # weights of its own, as in the published code
         self.fc = nn.Linear(2 * classifier(network).in_features, num_classes)
         network.fc = nn.Identity()
 

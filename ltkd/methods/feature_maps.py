@@ -59,10 +59,11 @@ class ReviewKD(FeatureDistillation):
     """Knowledge review (Chen et al. 2021): early maps of the teacher taught by fused later maps of the student."""
 
     kd_weight = Option(5.0, "weight of the differences, summed over the levels")
+    before_activation = Option(False, "take the student's maps before their activation too, as on ImageNet")
     warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
 
     def connect(self, student, teachers):
-        own, target = _levels(self.probe(student)), _review_targets(self.probe(teachers[TEACHER]))
+        own, target = self._own_maps(self.probe(student)), _before(self.probe(teachers[TEACHER]))
         levels = min(len(own), len(target))
         self.levels = levels
         own, target = own[:levels], target[:levels]
@@ -73,12 +74,15 @@ class ReviewKD(FeatureDistillation):
         )
 
     def distill(self, step):
-        own, target = _levels(step.features)[: self.levels], _review_targets(step.teacher_features)[: self.levels]
+        own, target = self._own_maps(step.features)[: self.levels], _before(step.teacher_features)[: self.levels]
         residual, total = None, 0.0
         for fusion, own_map, target_map in zip(self.fusions, own, target, strict=True):
             output, residual = fusion(own_map, residual, target_map.shape[2:])
             total = total + losses.hierarchical_context(output, target_map)
         return {"review": self.kd_weight * total}
+
+    def _own_maps(self, features):
+        return _before(features) if self.before_activation else _levels(features)
 
 
 def _levels(features):
@@ -87,8 +91,8 @@ def _levels(features):
     return [features.pooled[:, :, None, None], *reversed(features.stages[1:])]
 
 
-def _review_targets(features):
-    """The same of a teacher, before the activation where the network tells."""
+def _before(features):
+    """The same before the activation, where the network tells."""
     stages = features.preactivations or features.stages
     return _levels(features._replace(stages=stages))
 

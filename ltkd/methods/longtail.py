@@ -53,7 +53,7 @@ class ClassBalancedFocal(ClassWeighted):
 
     def wrap(self, student):
         if self.activation == "sigmoid":  # all classes at probability 1 / C, or the first step would blow up
-            head = classifier(student)
+            head = classifier(student, bias=True)
             nn.init.constant_(head.bias, -torch.tensor(head.out_features - 1.0).log().item())
         return student
 

@@ -44,7 +44,7 @@ class MemoryNetwork(nn.Module):
     def __init__(self, network, last_map, num_classes):
         super().__init__()
         width = last_map.shape[1]
-        first = classifier(network)
+        first = classifier(network, bias=True)
         self.network = network
         self.attention = ModulatedAttention(*last_map.shape[1:])
         self.describer = nn.Linear(width, width)

@@ -125,13 +125,13 @@ def features_of(network, x):
     return out
 
 
-def classifier(network):
+def classifier(network, *, bias=False):
     """The linear layer that makes logits of pooled features; raise ConfigError where there is none called `fc`."""
     layer = getattr(network, "fc", None)
-    if not isinstance(layer, nn.Linear):
+    if not isinstance(layer, nn.Linear) or (bias and layer.bias is None):
         raise ConfigError(
-            f"{type(network).__name__} has no nn.Linear called fc, and a method that reads or changes the classifier "
-            "needs one: give its last layer, whose input is features(x).pooled, that name"
+            f"{type(network).__name__} has no nn.Linear {'with a bias ' if bias else ''}called fc, and a method that "
+            "reads or changes the classifier needs one: so call its last layer, whose input is features(x).pooled"
         )
     return layer
 
