@@ -259,7 +259,7 @@ def _names():
 
 def _add_places(parser):
     group = parser.add_argument_group("where")
-    group.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    group.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: LTKD_RUNS, else runs)")
     group.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
     group.add_argument("--workers", type=int, help="processes that decode images on disk (default: one a core)")

@@ -6,7 +6,7 @@ import torch
 from tqdm.auto import tqdm
 
 from . import evaluation, parallel
-from .decomposition import decompose
+from .decomposition import decompose_parts
 from .errors import RunError
 from .losses import rebalance
 from .methods import TEACHER
@@ -31,7 +31,7 @@ class EpochRecord:
         self.hits.index_add_(0, step.labels, correct)
         self.seen.index_add_(0, step.labels, torch.ones_like(correct))
         if TEACHER in step.teachers:
-            parts = decompose(step.teacher_logits, step.logits, self.job.groups, temperature=self.temperature)
+            parts = decompose_parts(step.teacher_logits, step.logits, self.job.groups, temperature=self.temperature)
             self.kl = self.kl + torch.cat([parts.cross[:, None], parts.within], 1).sum(0)
             mass = parallel.total(parts.teacher_mass.sum(0))
             self.mass.append(mass)

@@ -13,6 +13,7 @@ from ltkd import ClassGroups, ConfigError, decompose, group_mass
 
 GROUPS = ClassGroups(("head", "medium", "tail"), torch.tensor([2, 0, 0, 1, 1, 2, 0, 1, 2]))
 COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
+UNEVEN = ClassGroups(("many", "one", "two"), torch.tensor([0] * 30 + [1] + [2] * 2).roll(7))
 needs_compiler = pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
 
 
@@ -68,6 +69,14 @@ def test_the_parts_add_up_to_the_divergence(groups, seed, temperature, scale):
     parts = decompose(teacher, student, groups, temperature=temperature)
     total = parts.cross + (parts.teacher_mass * parts.within).sum(1)
     torch.testing.assert_close(total, parts.kl, rtol=1e-10, atol=1e-10)
+
+
+@given(groups=partitions, seed=seeds, temperature=temperatures, scale=st.sampled_from([0.1, 3.0, 50.0]))
+def test_the_divergence_is_that_of_the_whole_softmax(groups, seed, temperature, scale):
+    teacher, student = (draw(5, groups.n_classes, seed=seed + k, scale=scale) for k in (0, 1))
+    parts = decompose(teacher, student, groups, temperature=temperature)
+    teacher, student = ((logits / temperature).log_softmax(1) for logits in (teacher, student))
+    torch.testing.assert_close(parts.kl, (teacher.exp() * (teacher - student)).sum(1), rtol=1e-10, atol=1e-10)
 
 
 @given(groups=partitions, seed=seeds, shift=st.floats(-100, 100))
@@ -127,6 +136,45 @@ def test_values_and_gradients_are_finite_at_extreme_logits(dtype):
     assert student.grad.isfinite().all()
 
 
+def exact_parts(teacher, student, groups):
+    """Every part from a log-sum-exp over each group alone, in float64."""
+    teacher, student = teacher.double(), student.double()
+    members = [groups.index == g for g in range(groups.n_groups)]
+    mass = [torch.stack([x[:, m].logsumexp(1) for m in members], 1).log_softmax(1) for x in (teacher, student)]
+    inside = [[x[:, m].log_softmax(1) for m in members] for x in (teacher, student)]
+    within = torch.stack([(p.exp() * (p - q)).sum(1) for p, q in zip(*inside, strict=True)], 1)
+    cross = (mass[0].exp() * (mass[0] - mass[1])).sum(1)
+    return cross + (mass[0].exp() * within).sum(1), cross, within, mass[0].exp(), mass[1].exp()
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4])
+@pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
+def test_values_are_right_at_extreme_logits(groups, scale):
+    teacher, student = (
+        scale * draw(16, groups.n_classes, seed=seed, scale=1.0, dtype=torch.float32) for seed in (0, 1)
+    )
+    expected = exact_parts(teacher, student, groups)
+    for part, value in zip(decompose(teacher, student, groups), expected, strict=True):
+        torch.testing.assert_close(part.double(), value, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
+def test_gradients_are_those_of_finite_differences(groups):
+    def parts(teacher, student):
+        return tuple(decompose(teacher, student, groups, temperature=2.0))
+
+    inputs = [draw(2, groups.n_classes, seed=seed).requires_grad_() for seed in (0, 1)]
+    assert torch.autograd.gradcheck(parts, inputs)
+
+
+@pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
+def test_the_strides_of_the_logits_do_not_matter(groups):
+    teacher, student = draw(4, groups.n_classes), draw(4, groups.n_classes, seed=1)
+    wide = torch.cat([student, student], 1)
+    for a, b in ((teacher.T.contiguous().T, student), (teacher, wide[:, : groups.n_classes])):
+        torch.testing.assert_close(tuple(decompose(a, b, groups)), tuple(decompose(teacher, student, groups)))
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_logits_are_computed_in_float32(dtype):
     teacher, student = draw(4, 9).to(dtype), draw(4, 9, seed=1).to(dtype)
@@ -144,10 +192,12 @@ def test_autocast_changes_nothing_and_does_not_warn():
 
 
 @needs_compiler
-def test_it_compiles_as_one_graph():
-    teacher, student = draw(4, 9, dtype=torch.float32), draw(4, 9, seed=1, dtype=torch.float32)
-    parts = torch.compile(decompose, fullgraph=True)(teacher, student, GROUPS)
-    torch.testing.assert_close(tuple(parts), tuple(decompose(teacher, student, GROUPS)))
+@pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
+def test_it_compiles_as_one_graph(groups):
+    torch.compiler.reset()
+    teacher, student = (draw(4, groups.n_classes, seed=seed, dtype=torch.float32) for seed in (0, 1))
+    parts = torch.compile(decompose, fullgraph=True)(teacher, student, groups)
+    torch.testing.assert_close(tuple(parts), tuple(decompose(teacher, student, groups)))
 
 
 @pytest.mark.parametrize(

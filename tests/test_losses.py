@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import draw, softmax
+from helpers import draw, random_groups, softmax
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ltkd import ClassGroups, ConfigError, decompose, group_mass, losses, rebalance
 from ltkd.datasets import class_counts
@@ -177,6 +178,173 @@ def test_a_batch_mass_has_no_part_in_a_target_that_is_not_rebalanced():
     student, teacher = draw(8, 9), draw(8, 9, seed=1) + BIAS
     value = ltkd(student, teacher, rebalanced=False, batch_mass=torch.tensor([9.0, 4.0, 2.0]))
     torch.testing.assert_close(value, ltkd(student, teacher, rebalanced=False))
+
+
+# --- the gradient of LTKD, which is written out, and what it costs ---
+
+PARTITIONS = {
+    "a third each": ClassGroups.by_rank(range(35, 0, -1)),
+    "mixed": ClassGroups.by_rank(torch.randperm(35, generator=torch.Generator().manual_seed(0))),
+    "uneven": ClassGroups(tuple("abcd"), torch.tensor([0] * 30 + [1] + [2] * 2 + [3] * 2)),
+    "uneven and mixed": ClassGroups(tuple("abcd"), torch.tensor(([0] * 6 + [1]) * 2 + [0] * 18 + [2] * 2 + [3])),
+    "many": random_groups(35, 12),
+    "one": ClassGroups(("all",), torch.zeros(35, dtype=torch.long)),
+    "one class each": ClassGroups(tuple(map(str, range(35))), torch.arange(35)),
+}
+every_partition = pytest.mark.parametrize("groups", PARTITIONS.values(), ids=PARTITIONS)
+
+
+def plain_terms(student, teacher, groups, temperature, batch_mass=None, rebalanced=True, reweighted=True):
+    """Eq. 3 to 13 as they are printed, from plain probabilities, for autograd to follow."""
+    p, q = (teacher / temperature).softmax(1), (student / temperature).softmax(1)
+    members = [groups.index == g for g in range(groups.n_groups)]
+    p_group, q_group = (torch.stack([x[:, m].sum(1) for m in members], 1) for x in (p, q))
+    inside = [(p[:, m] / p_group[:, [g]], q[:, m] / q_group[:, [g]]) for g, m in enumerate(members)]
+    within = torch.stack([(a * (a / b).log()).sum(1) for a, b in inside], 1)
+    target = rebalance(p_group, batch_mass) if rebalanced else p_group
+    within = within if reweighted else p_group * within
+    cross = (target * (target / q_group).log()).sum(1)
+    return cross.mean() * temperature**2, within.sum(1).mean() * temperature**2
+
+
+def gradients(terms, student):
+    return [torch.autograd.grad(term, student, retain_graph=True)[0] for term in terms]
+
+
+@every_partition
+@pytest.mark.parametrize("outside", [False, True], ids=["own batch mass", "batch mass from outside"])
+@pytest.mark.parametrize("rebalanced", [True, False])
+@pytest.mark.parametrize("reweighted", [True, False])
+def test_the_gradient_of_each_term_is_autograds_of_the_definition(groups, outside, rebalanced, reweighted):
+    student, teacher = draw(5, 35).requires_grad_(), draw(5, 35, seed=1)
+    batch_mass = torch.linspace(1, 4, groups.n_groups, dtype=torch.float64) if outside else None
+    settings = {"batch_mass": batch_mass, "rebalanced": rebalanced, "reweighted": reweighted}
+    ours = losses.ltkd_terms(student, teacher, groups, temperature=3.0, **settings)
+    plain = plain_terms(student, teacher, groups, 3.0, **settings)
+    torch.testing.assert_close(ours, plain)
+    torch.testing.assert_close(gradients(ours, student), gradients(plain, student))
+
+
+@given(seed=st.integers(0, 10**6), n_classes=st.integers(1, 30), data=st.data())
+def test_the_gradient_is_autograds_for_any_partition(seed, n_classes, data):
+    groups = random_groups(n_classes, data.draw(st.integers(1, n_classes)), seed)
+    student, teacher = draw(3, n_classes, seed=seed).requires_grad_(), draw(3, n_classes, seed=seed + 1)
+    value = losses.ltkd(student, teacher, groups, alpha=2.0, beta=0.5, temperature=2.0)
+    cross, within = plain_terms(student, teacher, groups, 2.0)
+    torch.testing.assert_close(value, 2 * cross + 0.5 * within)
+    torch.testing.assert_close(gradients([value], student), gradients([2 * cross + 0.5 * within], student))
+
+
+@every_partition
+def test_the_gradient_is_autograds_of_the_decomposition(groups):
+    student, teacher = draw(5, 35).requires_grad_(), draw(5, 35, seed=1)
+    value = losses.ltkd(
+        student, teacher, groups, alpha=2.0, beta=0.5, temperature=2.0, rebalanced=False, reweighted=True
+    )
+    parts = decompose(teacher, student, groups, temperature=2.0)
+    same = 4 * (2 * parts.cross + 0.5 * parts.within.sum(1)).mean()
+    torch.testing.assert_close(value, same)
+    torch.testing.assert_close(gradients([value], student), gradients([same], student))
+
+
+@every_partition
+@pytest.mark.parametrize("scale", [1e2, 1e4])
+def test_values_and_gradients_are_right_at_extreme_logits(groups, scale):
+    student, teacher = (scale * draw(16, 35, seed=seed, scale=1.0, dtype=torch.float32) for seed in (0, 1))
+    student.requires_grad_()
+    parts = decompose(teacher.double(), student.double(), groups)  # itself beside an oracle in its own tests
+    log_mass = group_log_mass(teacher.double(), groups)
+    target = losses.log_rebalance(log_mass)
+    mass = group_log_mass(student.double(), groups)
+    expected = (target.exp() * (target - mass)).sum(1).mean(), parts.within.sum(1).mean()
+    ours = losses.ltkd_terms(student, teacher, groups, temperature=1.0)
+    torch.testing.assert_close([x.double() for x in ours], list(expected), rtol=1e-5, atol=1e-4)
+    for got, exact in zip(gradients(ours, student), gradients(expected, student), strict=True):
+        torch.testing.assert_close(got, exact.float(), rtol=1e-3, atol=1e-5)
+
+
+def group_log_mass(logits, groups):
+    members = [groups.index == g for g in range(groups.n_groups)]
+    return torch.stack([logits[:, m].logsumexp(1) for m in members], 1).log_softmax(1)
+
+
+@every_partition
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_has_the_gradient_of_float32(groups, dtype):
+    student, teacher = draw(5, 35).to(dtype).requires_grad_(), draw(5, 35, seed=1).to(dtype)
+    values = [ltkd(s, teacher, groups=groups) for s in (student, student.float())]
+    assert torch.equal(*values)
+    (half,), (full,) = (gradients([value], student) for value in values)
+    assert half.dtype == dtype
+    assert torch.equal(half, full)
+
+
+def test_the_strides_of_the_logits_do_not_matter():
+    for groups in PARTITIONS.values():
+        student, teacher = draw(5, 35), draw(5, 35, seed=1)
+        plain, turned = student.clone().requires_grad_(), student.T.contiguous().T.requires_grad_()
+        values = [
+            ltkd(s, t, groups=groups) for s, t in ((plain, teacher), (turned, torch.cat([teacher] * 2, 1)[:, :35]))
+        ]
+        torch.testing.assert_close(*values)
+        torch.testing.assert_close(gradients([values[0]], plain), gradients([values[1]], turned))
+
+
+def test_teacher_and_student_may_differ_in_precision():
+    student, teacher = draw(5, 35, dtype=torch.float32).requires_grad_(), draw(5, 35, seed=1)
+    groups = PARTITIONS["uneven"]
+    values = [ltkd(student, t, groups=groups) for t in (teacher, teacher.float(), teacher.half())]
+    torch.testing.assert_close(values[0].float(), values[1])
+    torch.testing.assert_close(values[2], values[1], rtol=1e-2, atol=0)
+    torch.testing.assert_close(gradients(values[:1], student), gradients(values[1:2], student))
+
+
+def test_a_teacher_that_asks_for_a_gradient_is_refused():
+    student, teacher = draw(4, 9), draw(4, 9).requires_grad_()
+    with pytest.raises(ConfigError, match="detach"):
+        ltkd(student, teacher)
+    with torch.no_grad():
+        assert ltkd(student, teacher).isfinite()
+
+
+def test_the_gradient_has_no_gradient_of_its_own():
+    student = draw(4, 9).requires_grad_()
+    (gradient,) = torch.autograd.grad(ltkd(student, draw(4, 9, seed=1)), student, create_graph=True)
+    assert not gradient.requires_grad
+
+
+class Work(TorchDispatchMode):
+    """Counts the operators that run and remembers the largest tensor that comes out of one."""
+
+    def __init__(self):
+        super().__init__()
+        self.operators, self.largest = 0, 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        out = operator(*args, **(kwargs or {}))
+        self.operators += 1
+        self.largest = max([self.largest, *(x.numel() for x in [out] if isinstance(x, torch.Tensor))])
+        return out
+
+
+def work(groups, batch=4):
+    student, teacher = draw(batch, groups.n_classes).requires_grad_(), draw(batch, groups.n_classes, seed=1)
+    with Work() as done:
+        ltkd(student, teacher, groups=groups).backward()
+    return done
+
+
+@pytest.mark.parametrize("n_groups", [10, 100, 300])
+def test_more_groups_are_not_more_operators(n_groups):
+    counts = range(300, 0, -1)
+    assert work(ClassGroups.by_rank(counts, n_groups)).operators <= work(ClassGroups.by_rank(counts, 3)).operators + 1
+
+
+@pytest.mark.parametrize("sizes", [[8000] + [1] * 142, [1] * 142 + [8000], [1, 8141], [2000, 6000, 142]])
+def test_very_uneven_groups_take_no_more_memory_than_half_as_many_classes_again(sizes):
+    index = torch.repeat_interleave(torch.tensor(sizes))
+    done = work(ClassGroups([f"g{g}" for g in range(len(sizes))], index))
+    assert done.largest <= 1.5 * 4 * 8142
 
 
 # --- rebalancing ---

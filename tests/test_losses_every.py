@@ -185,10 +185,48 @@ def test_it_is_one_graph_with_its_gradient(loss):
     check_compiled(loss, backend="aot_eager")
 
 
+def ltkd_over(index):
+    """LTKD with the groups that an index of nine classes gives."""
+    groups = ClassGroups([f"g{g}" for g in range(max(index) + 1)], torch.tensor(index))
+    return partial(WITH_TEACHER["ltkd"], groups=groups)
+
+
+PARTITIONS = {
+    "in order": ltkd_over([0, 0, 0, 1, 1, 1, 1, 2, 2]),
+    "mixed": ltkd_over([2, 0, 1, 1, 0, 1, 2, 0, 1]),
+    "uneven": ltkd_over([1, 0, 0, 0, 2, 0, 0, 3, 0]),
+    "one class each": ltkd_over([*range(9)]),
+}
+
+
+@over(PARTITIONS)
+def test_ltkd_is_one_graph_whatever_the_partition(loss):
+    check_compiled(loss, backend="aot_eager")
+
+
 @pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
-@over({"ltkd": WITH_TEACHER["ltkd"]})  # the one with scatters; a compiler's start takes seconds
+@over(PARTITIONS)  # the one loss that handles memory itself; a compiler's start takes seconds
 def test_it_compiles_to_machine_code(loss):
     check_compiled(loss)
+
+
+@over({"kd": WITH_TEACHER["kd"]} | PARTITIONS)
+def test_a_smaller_last_batch_is_the_same_graph(loss):
+    torch.compiler.reset()
+    compiled = torch.compile(loss, fullgraph=True, backend="aot_eager", dynamic=True)
+    for size in (8, 5, 3):
+        student, teacher = draw(size, 9).requires_grad_(), draw(size, 9, seed=1)
+        with torch.compiler.set_stance("default" if size == 8 else "fail_on_recompile"):
+            values = [f(student, teacher) for f in (compiled, loss)]
+        torch.testing.assert_close(*values)
+        torch.testing.assert_close(*(torch.autograd.grad(value, student)[0] for value in values))
+
+
+@over(PARTITIONS)
+def test_ltkd_looks_at_no_value_whatever_the_partition(loss):
+    student, teacher = (torch.empty(4, 9, device="meta", requires_grad=grad) for grad in (True, False))
+    loss(student, teacher).backward()
+    assert student.grad.shape == (4, 9)
 
 
 # --- wrong input ---
