@@ -1,5 +1,6 @@
 """Small things that more than one test file needs."""
 
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,11 @@ SHORT_RUN = {
     "batch_size": 64,
     "lr": 0.05,
 }
+
+
+def hears_ctrl_c():
+    """For a child process: a shell that starts the tests in the background has them ignore SIGINT, and theirs too."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def digits_config(**settings):

@@ -9,7 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import digits_config, random_dataset
+from helpers import digits_config, hears_ctrl_c, random_dataset
 from torch import nn
 
 from ltkd import ConfigError, Method, RunError, fit, remembering
@@ -277,7 +277,8 @@ def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
         "'--quiet', '--runs', sys.argv[1]])) if __name__ == '__main__' else None"
     )
     (tmp_path / "script.py").write_text(script)
-    child = subprocess.Popen([sys.executable, tmp_path / "script.py", tmp_path / "runs"], start_new_session=True)
+    command = [sys.executable, tmp_path / "script.py", tmp_path / "runs"]
+    child = subprocess.Popen(command, start_new_session=True, preexec_fn=hears_ctrl_c)
     started = time.monotonic()
     while len([*tmp_path.glob("runs/*/config.json")]) < 2 and time.monotonic() - started < 120:
         time.sleep(0.1)

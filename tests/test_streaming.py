@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import random_dataset
+from helpers import hears_ctrl_c, random_dataset
 from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
@@ -323,7 +323,7 @@ def ended(path, end):
     stderr and the ids of its workers."""
     command = [sys.executable, "-c", ENDLESS, path]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, start_new_session=True, **pipes) as process:
+    with subprocess.Popen(command, start_new_session=True, preexec_fn=hears_ctrl_c, **pipes) as process:
         workers = [int(word) for word in process.stdout.readline().split()]
         assert len(workers) == 2
         end(process.pid, workers)
