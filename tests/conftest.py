@@ -3,6 +3,7 @@
 import os
 import shutil
 import tempfile
+import urllib.error
 from pathlib import Path
 
 import pytest
@@ -55,4 +56,23 @@ def store(tmp_path_factory):
     for method in ("kd", "ltkd"):
         for seed in (0, 1):
             fit(digits_config(method=method, seed=seed), runs=folder, device="cpu", progress=False)
+    return folder
+
+
+@pytest.fixture
+def own_cache_no_network(tmp_path, monkeypatch):
+    """No cache of another test, and no network."""
+    monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
+
+    def no_network(*_args, **_kwargs):
+        raise urllib.error.URLError("no network here")
+
+    monkeypatch.setattr("urllib.request.urlopen", no_network)
+
+
+@pytest.fixture
+def root(tmp_path):
+    """An empty folder for data."""
+    folder = tmp_path / "data"
+    folder.mkdir()
     return folder

@@ -1,6 +1,5 @@
 import json
 import os
-import urllib.error
 
 import pytest
 import torch
@@ -12,22 +11,7 @@ from ltkd.datasets import AS_IS, load, version
 WNIDS = ("n01440764", "n01443537", "n01484850")
 
 
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No cache of another test, and no network."""
-    monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
-
-    def no_network(*_args, **_kwargs):
-        raise urllib.error.URLError("no network here")
-
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("own_cache_no_network")
 
 
 def write(path, shade, size=(24, 18), mode="RGB"):

@@ -2,7 +2,6 @@ import hashlib
 import io
 import pickle
 import tempfile
-import urllib.error
 import zipfile
 
 import numpy as np
@@ -16,23 +15,7 @@ from PIL import Image
 from ltkd import ConfigError, DataError, datasets
 from ltkd.datasets import class_counts, large, load, sources
 
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    """No cache of another test, and no network."""
-    monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
-
-    def no_network(*_args, **_kwargs):
-        raise urllib.error.URLError("no network here")
-
-    monkeypatch.setattr("urllib.request.urlopen", no_network)
-
-
-@pytest.fixture
-def root(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return folder
+pytestmark = pytest.mark.usefixtures("own_cache_no_network")
 
 
 def picture(colour, size=(8, 8), mode="RGB"):
