@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from . import datasets, models, parallel
+from . import allocator, datasets, models, parallel
 from .config import CUSTOM
 from .errors import ConfigError
 from .feeding import HeldFeed, StreamedFeed, feed
@@ -92,6 +92,8 @@ def prepare(config, data, device, workers, cache, teacher, student, *, train_fir
     """The Job of a config. workers: see `feed`; cache: see `remember`; teacher, student: modules of the caller's, or
     None; train_first(config, **objects): the finished run of a config that this one builds on: the training before it,
     or a teacher."""
+    if device.type == "cpu":
+        allocator.keep_freed_memory()
     normalize = _normalizer(config.normalization, data.train)
     learn, held = _hold_out(config, data)
     where = {"normalize": normalize, "device": device, "workers": workers}
