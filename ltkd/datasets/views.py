@@ -64,6 +64,7 @@ class Crop:
 NUMBERED = {
     "none": Views(),
     "crop1": Views(padding=1),  # 9 views: 8 x 8 digits, which must not be mirrored
+    "crop2-flip": Views(padding=2, flip=True),  # 50 views: CIFAR at half its size
     "crop4-flip": Views(padding=4, flip=True),  # 162 views: CIFAR
     "rotate20-flip": Views(degrees=20, flip=True),  # 82 views: TinyImageNet in the distillation field
 }
