@@ -12,8 +12,8 @@ def check_parameters(namespace, /, **allowed):
     """Raise ConfigError unless `namespace`, a notebook's globals(), holds exactly the names of `allowed`, each valid.
 
     Call it in the cell after the parameters. allowed: by name, what a parameter may be:
-    (low, high) a number in this range, whole if both ends are; a list of names, one of them; [list of names], several
-    of them; str, any text; bool, True or False.
+    (low, high) a number in this range, whole if both ends are; a list of names, one of them; str, any text; bool, True
+    or False; [list of names] or [(low, high)], a list of such values.
     """
     given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
     for name in given:
@@ -37,9 +37,10 @@ def _check_value(name, value, limits):
             raise ConfigError(f"{name} = {value!r}: must be {'text' if limits is str else 'True or False'}")
     elif isinstance(limits, tuple):
         _check_number(name, value, *limits)
-    elif isinstance(limits[0], list):
+    elif isinstance(limits[0], list | tuple):
         if not isinstance(value, list) or not value:
-            raise ConfigError(f"{name} = {value!r}: must be a list of at least one of {', '.join(limits[0])}")
+            entries = "number" if isinstance(limits[0], tuple) else f"of {', '.join(limits[0])}"
+            raise ConfigError(f"{name} = {value!r}: must be a list of at least one {entries}")
         for entry in value:
             _check_value(name, entry, limits[0])
     elif value not in limits:
