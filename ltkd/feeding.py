@@ -68,11 +68,14 @@ class HeldFeed:
         order = SAMPLERS[sampler](self.labels, generator).to(self.device)
         return Drawn(order, self.views.draw(len(order), generator).to(self.device), seed)
 
-    def batches(self, drawn, batch_size):
-        """The batches of an epoch."""
-        for part in drawn.batches(batch_size):
-            images = self.make(part.indices, part.views)
-            yield Batch(images, self._held.labels[part.indices], part.indices, part.views)
+    def parts(self, drawn, batch_size):
+        """What `batch` makes the batches of an epoch of: for each, what it shows."""
+        return drawn.batches(batch_size)
+
+    def batch(self, part):
+        """The Batch of a part."""
+        images = self.make(part.indices, part.views)
+        return Batch(images, self._held.labels[part.indices], part.indices, part.views)
 
     def make(self, indices, numbers):
         """Normalised views of images: LongTensors (B,) -> (B, channels, H, W)."""
@@ -99,13 +102,17 @@ class StreamedFeed:
         """What one epoch shows. sampler: a key of SAMPLERS."""
         return Drawn(SAMPLERS[sampler](self.labels, torch.Generator().manual_seed(seed)), None, seed)
 
-    def batches(self, drawn, batch_size):
-        """The batches of an epoch."""
+    def parts(self, drawn, batch_size):
+        """What `batch` makes the batches of an epoch of: the batches themselves, which are decoded ahead."""
         batches = drawn.batches(batch_size)
         parts, starts = [batch.indices for batch in batches], [batch.start for batch in batches]
         decoded = self._decoded(parts, starts=starts, seed=drawn.seed, augment=self._augmentation)
         for indices, images in zip(parts, decoded, strict=True):
             yield Batch(images, self.labels[indices].to(self.device), indices.to(self.device))
+
+    def batch(self, part):
+        """The Batch of a part."""
+        return part
 
     def plain(self, batch_size=PLAIN_BATCH):
         """All images in order, without augmentation: normalised tensors (batch_size, channels, H, W)."""

@@ -3,17 +3,19 @@
 import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
-from . import allocator, datasets, models, parallel
+from . import allocator, datasets, models, parallel, stepping
 from .config import CUSTOM
 from .errors import ConfigError
-from .feeding import HeldFeed, StreamedFeed, feed
+from .feeding import HeldFeed, StreamedFeed, batch_sizes, feed
 from .methods import Answer, Scan, Step, Task, method_class
 from .normalization import NORMALIZATIONS, Normalizer
 from .randomness import derived_seed, fingerprint, network_fingerprint, own_randomness
+from .recording import EpochRecord
 from .remembering import Memory, remember
 from .sampling import hold_out
 from .schedule import Schedule
@@ -21,10 +23,24 @@ from .schedule import Schedule
 SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
 
 
+class Inputs(NamedTuple):
+    """What a step begins with. epoch: 0-dim tensor, counted from 1; streams: what each one shows, as the
+    feed's `parts` has it."""
+
+    epoch: torch.Tensor
+    streams: dict
+
+    @property
+    def size(self):
+        """Images of the main stream."""
+        return len(self.streams["main"].indices)
+
+
 @dataclass
 class Job:
     """Everything that one run's training needs, on its device. terms(step): the method's, with gradients that are
-    averaged where several processes train the run."""
+    averaged where several processes train the run; record: of the epoch that is being trained; stepper: takes the steps
+    (see stepping.py)."""
 
     config: object
     device: torch.device
@@ -41,6 +57,8 @@ class Job:
     test: HeldFeed | StreamedFeed
     class_counts: object
     groups: object
+    record: EpochRecord
+    stepper: object
 
     def state(self):
         """All that changes during training."""
@@ -51,8 +69,14 @@ class Job:
         for part in ("student", "method", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
 
-    def steps(self, epoch):
-        """The steps of an epoch, one a batch; before the first, its teachers are asked what they do not remember."""
+    def set_rate(self, lr):
+        """The learning rate of an epoch, as numbers: a state that was stored may hold what a Stepper made of them."""
+        for group in self.optimizer.param_groups:
+            group |= {"lr": lr * group["lr_scale"], "fused": None}
+
+    def inputs(self, epoch):
+        """What each step of an epoch begins with; before the first, its teachers are asked what they do not
+        remember."""
         drawn = {
             name: self.training.draw(sampler, self._seed(epoch, name)) for name, sampler in self.method.streams.items()
         }
@@ -62,10 +86,18 @@ class Job:
             for name, table in self.memory.tables.items():
                 table.fill(self.teachers[name], self.training.make, indices, views)
         epoch = torch.tensor(float(epoch), device=self.device)
-        streams = [self.training.batches(each, self.config.batch_size) for each in drawn.values()]
-        for batches in zip(*streams, strict=True):
-            batches = dict(zip(drawn, batches, strict=True))
-            yield Step(self.student, batches, epoch, self._answers(batches["main"]), featured=self._featured)
+        streams = [self.training.parts(each, self.config.batch_size) for each in drawn.values()]
+        for parts in zip(*streams, strict=True):
+            yield Inputs(epoch, dict(zip(drawn, parts, strict=True)))
+
+    def step(self, inputs):
+        """The Step that begins with these inputs, its images made on the device."""
+        batches = {name: self.training.batch(part) for name, part in inputs.streams.items()}
+        return Step(self.student, batches, inputs.epoch, self._answers(batches["main"]), featured=self._featured)
+
+    def steps(self, epoch):
+        """The steps of an epoch, one a batch."""
+        return map(self.step, self.inputs(epoch))
 
     def _seed(self, epoch, stream):
         return self.config.derived_seed("epoch", epoch, *(() if stream == "main" else (stream,)))
@@ -88,16 +120,17 @@ def _normalizer(name, train):
     return Normalizer.named(name, train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
 
 
-def prepare(config, data, device, workers, cache, teacher, student, *, train_first):
+def prepare(config, data, device, workers, cache, teacher, student, *, train_first, step="auto"):
     """The Job of a config. workers: see `feed`; cache: see `remember`; teacher, student: modules of the caller's, or
     None; train_first(config, **objects): the finished run of a config that this one builds on: the training before it,
-    or a teacher."""
+    or a teacher; step: see `stepping`."""
     if device.type == "cpu":
         allocator.keep_freed_memory()
     normalize = _normalizer(config.normalization, data.train)
     learn, held = _hold_out(config, data)
     where = {"normalize": normalize, "device": device, "workers": workers}
     training, test = feed(learn, config.augmentation, **where), feed(data.test, "none", **where)
+    stepper = stepping.stepper(step, training, device)
     method, schedule = _method(config, data, len(learn), device)
     images = next(test.plain(2))
     with own_randomness(device, config.derived_seed("method")):
@@ -132,7 +165,15 @@ def prepare(config, data, device, workers, cache, teacher, student, *, train_fir
         test=test,
         class_counts=data.class_counts.cpu().numpy(),
         groups=method.task.groups,
+        record=_record(config, method, data.class_counts, len(training), device),
+        stepper=stepper,
     )
+
+
+def _record(config, method, class_counts, train_images, device):
+    batches = len(batch_sizes(train_images, config.batch_size, least=2 * parallel.world_size()))
+    temperature = getattr(method, "temperature", 1.0)
+    return EpochRecord(class_counts.cpu().numpy(), method.task.groups, temperature, batches, device)
 
 
 def load_dataset(config, data_root=None, dataset=None):

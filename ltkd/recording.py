@@ -13,66 +13,79 @@ from .methods import TEACHER
 
 
 class EpochRecord:
-    """Sums over an epoch, kept on the device and read once at its end."""
+    """Sums over an epoch, in tensors that stay where they are on the device, and are read once at the epoch's end.
 
-    def __init__(self, job):
-        self.job, self.n = job, 0
-        self.terms, self.kl, self.mass, self.rebalanced = {}, 0.0, [], []
-        self.hits, self.seen = torch.zeros(2, len(job.class_counts), device=job.device)
-        self.temperature = getattr(job.method, "temperature", 1.0)
+    class_counts (C,): training images of each class; groups, temperature: into which, and at which, the teacher's
+    divergence is split; batches: how many an epoch has.
+    """
+
+    def __init__(self, class_counts, groups, temperature, batches, device):
+        self.class_counts, self.groups, self.temperature, self.batches = class_counts, groups, temperature, batches
+        self.hits, self.seen = torch.zeros(2, len(class_counts), device=device)
+        self.batch = torch.zeros(1, dtype=torch.long, device=device)  # which one comes next
+        self.terms, self.parts = {}, {}
+
+    def tensors(self):
+        """All that `add` changes: {name: tensor}."""
+        return {"hits": self.hits, "seen": self.seen, "batch": self.batch} | self.terms | self.parts
+
+    def clear(self):
+        """Begin an epoch."""
+        for tensor in self.tensors().values():
+            tensor.zero_()
 
     @torch.no_grad()
     def add(self, step, terms):
         size = len(step.labels)
-        self.n += size
         for name, term in terms.items():
-            self.terms[name] = self.terms.get(name, 0.0) + term.detach() * size
+            self._kept(self.terms, f"loss_{name}", term).add_(term.detach() * size)
         correct = (step.logits.argmax(1) == step.labels).float()
         self.hits.index_add_(0, step.labels, correct)
         self.seen.index_add_(0, step.labels, torch.ones_like(correct))
         if TEACHER in step.teachers:
-            parts = decompose_parts(step.teacher_logits, step.logits, self.job.groups, temperature=self.temperature)
-            self.kl = self.kl + torch.cat([parts.cross[:, None], parts.within], 1).sum(0)
+            parts = decompose_parts(step.teacher_logits, step.logits, self.groups, temperature=self.temperature)
+            kl = torch.cat([parts.cross[:, None], parts.within], 1).sum(0)
+            self._kept(self.parts, "kl", kl).add_(kl)
             mass = parallel.total(parts.teacher_mass.sum(0))
-            self.mass.append(mass)
-            self.rebalanced.append(parallel.total(rebalance(parts.teacher_mass, mass).sum(0)))
+            self._note("teacher_mass", mass)
+            self._note("rebalanced_mass", parallel.total(rebalance(parts.teacher_mass, mass).sum(0)))
+        self.batch += 1
+
+    def _kept(self, sums, name, like, *more):
+        """The tensor of that name, made when first asked for: zeros of the shape of `like`, after `more` dimensions."""
+        if name not in sums:
+            sums[name] = like.new_zeros((*more, *like.shape))
+        return sums[name]
+
+    def _note(self, name, values):
+        """Write down values of this batch alone."""
+        self._kept(self.parts, name, values, self.batches).index_copy_(0, self.batch, values[None])
 
     def row(self, epoch):
         """The epoch's columns of the history, over the images of all processes."""
-        self._add_up()
-        terms = {f"loss_{name}": float(total) / self.n for name, total in self.terms.items()}
+        hits, seen = parallel.total(self.hits).cpu(), parallel.total(self.seen).cpu()
+        n = int(seen.sum(dtype=torch.double))
+        terms = {name: float(parallel.total(total)) / n for name, total in self.terms.items()}
         loss = sum(terms.values())
         if not math.isfinite(loss):
             raise RunError(
                 f"the loss is {loss} in epoch {epoch}: training has diverged. Lower --lr, the weights of the "
                 f"method's terms (such as --alpha and --beta), or lengthen --warmup"
             )
-        row = {"loss": loss, **terms, **prefixed("train_", self._accuracies())}
-        if self.mass:
-            names = ["cross_kl", *(f"within_kl_{name}" for name in self.job.groups.names)]
-            row |= dict(zip(names, (self.kl / self.n).tolist(), strict=True))
-            row |= {"teacher_mass": _stack(self.mass), "rebalanced_mass": _stack(self.rebalanced)}
+        row = {"loss": loss, **terms, **prefixed("train_", self._accuracies(hits, seen))}
+        if self.parts:
+            names = ["cross_kl", *(f"within_kl_{name}" for name in self.groups.names)]
+            row |= dict(zip(names, (parallel.total(self.parts["kl"]) / n).tolist(), strict=True))
+            row |= {name: self.parts[name].to("cpu", copy=True) for name in ("teacher_mass", "rebalanced_mass")}
         return row
 
-    def _add_up(self):
-        self.n = int(parallel.total(torch.tensor(self.n, device=self.job.device)))
-        self.terms = {name: parallel.total(term) for name, term in self.terms.items()}
-        self.hits, self.seen = parallel.total(self.hits), parallel.total(self.seen)
-        if self.mass:
-            self.kl = parallel.total(self.kl)
-
-    def _accuracies(self):
-        groups = evaluation.thirds(self.job.class_counts)
-        hits, seen = self.hits.cpu(), self.seen.cpu()
+    def _accuracies(self, hits, seen):
+        groups = evaluation.thirds(self.class_counts)
         by_group = {
             name: 100 * float(hits[groups.index == g].sum() / seen[groups.index == g].sum())
             for g, name in enumerate(groups.names)
         }
         return {"all": 100 * float(hits.sum() / seen.sum()), **by_group}
-
-
-def _stack(tensors):
-    return torch.stack(tensors).cpu()
 
 
 def prefixed(prefix, record):

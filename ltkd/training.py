@@ -13,7 +13,7 @@ from .job import load_dataset, prepare, shape_of, with_objects
 from .methods import check_terms
 from .provenance import commit, hardware
 from .randomness import own_randomness
-from .recording import EpochRecord, ProgressBar, prefixed
+from .recording import ProgressBar, prefixed
 from .runs import Run, packed, predict
 
 CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, or one epoch where that is longer
@@ -30,6 +30,7 @@ def fit(
     device="auto",
     workers=None,
     cache="auto",
+    step="auto",
     progress=True,
     callbacks=(),
 ):
@@ -41,6 +42,8 @@ def fit(
     device: 'auto', 'cpu', 'cuda', 'cuda:1', ... workers: processes that decode images on disk (default: one a core, at
     most 16). cache: whether a teacher is asked only once about each view of an image, and where its answers are kept:
     in 'memory' for this process, on 'disk' for others too, 'off', or 'auto', which is memory where that has room.
+    step: how a step is taken: 'eager', as Python says it, 'graph', replayed from one CUDA graph, or 'auto', which is
+    graph on a GPU where the graph proves itself (see stepping.py; the run's result says what came of it).
     progress: show bars. callbacks: called after every epoch as `callback(config, history)`, history being the list of
     rows so far.
 
@@ -51,11 +54,11 @@ def fit(
     if run.finished:
         return run
     device = pick_device(parallel.own_device(device))
-    where = {"runs": runs, "data_root": data_root, "device": device, "workers": workers, "cache": cache}
+    where = {"runs": runs, "data_root": data_root, "device": device, "workers": workers, "cache": cache, "step": step}
     first = partial(fit, dataset=dataset, progress=progress, callbacks=callbacks, **where)
     with parallel.group(device):
         data = load_dataset(config, data_root, dataset)
-        job = prepare(config, data, device, workers, cache, teacher, student, train_first=first)
+        job = prepare(config, data, device, workers, cache, teacher, student, train_first=first, step=step)
         _train(run, job, data, progress, callbacks)
     return run
 
@@ -97,19 +100,25 @@ def _train(run, job, data, progress, callbacks):
 def train_epoch(job, epoch, bar):
     """One pass over the training set; returns the epoch's row of the history."""
     started, lr = time.monotonic(), job.schedule.rate(epoch)
-    for group in job.optimizer.param_groups:
-        group["lr"] = lr * group["lr_scale"]
-    record = EpochRecord(job)
+    job.set_rate(lr)
+    job.record.clear()
     job.method.set_mode(job.student)
-    for step in job.steps(epoch):
-        terms = job.terms(step)
-        check_terms(job.method, terms)
-        job.optimizer.zero_grad()
-        (parallel.weight(step.labels) * sum(terms.values())).backward()
-        job.optimizer.step()
-        record.add(step, terms)
-        bar.update(len(step.labels))
-    return {"epoch": epoch, "lr": lr, "seconds": time.monotonic() - started, **record.row(epoch)}
+    for inputs in job.inputs(epoch):
+        job.stepper(train_step, job, inputs)
+        bar.update(inputs.size)
+    return {"epoch": epoch, "lr": lr, "seconds": time.monotonic() - started, **job.record.row(epoch)}
+
+
+def train_step(job, inputs):
+    """What is done with a batch. It never waits for the device, and from one batch to the next nothing differs but the
+    values of tensors: a GPU can do all of it as one CUDA graph."""
+    step = job.step(inputs)
+    terms = job.terms(step)
+    check_terms(job.method, terms)
+    job.optimizer.zero_grad()
+    (parallel.weight(step.labels) * sum(terms.values())).backward()
+    job.optimizer.step()
+    job.record.add(step, terms)
 
 
 def _finish(run, job, data, history, logits, seconds):
@@ -165,6 +174,7 @@ def _result(job, data, history, seconds):
         "parameters": sum(p.numel() for p in job.student.parameters()),
         "seconds": round(seconds, 2),
         "teacher_cache": job.memory.note,
+        "step": job.stepper.note,
         **_built_on(job),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(job.device),

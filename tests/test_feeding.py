@@ -42,7 +42,7 @@ def feed_of(source, augmentation=None):
 def epoch_of(source, batch_size=23, sampler="instance", seed=3):
     """The batches of an epoch."""
     each = feed_of(source)
-    return list(each.batches(each.draw(sampler, seed), batch_size))
+    return [*map(each.batch, each.parts(each.draw(sampler, seed), batch_size))]
 
 
 def normalized(indices):
@@ -123,7 +123,7 @@ def noisy(images, folder):
 def test_images_on_disk_are_cut_anew_though_they_come_in_the_same_order(tmp_path):
     each = feed_of(noisy(streamed(tmp_path), tmp_path))
     drawn = each.draw("instance", seed=0)
-    (first,), (second,) = (each.batches(drawn._replace(seed=seed), 23) for seed in (0, 1))
+    (first,), (second,) = (each.parts(drawn._replace(seed=seed), 23) for seed in (0, 1))
     assert torch.equal(first.indices, second.indices)
     assert not (first.images == second.images).flatten(1).all(1).any()
 

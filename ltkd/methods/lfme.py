@@ -65,7 +65,7 @@ class LFME(Method):
         answers = held_out(student).argmax(1)
         labels = held_out.labels.to(answers.device)
         own = torch.stack([_mean_class_accuracy(answers, labels, classes) for classes in self._classes().values()])
-        self.expert_weights = self.weight(own / self.expert_accuracies.clamp_min(1e-6))
+        self.expert_weights.copy_(self.weight(own / self.expert_accuracies.clamp_min(1e-6)))
 
     def weight(self, ratio):
         """The weight of an expert by the student's accuracy over its own."""
