@@ -1,28 +1,31 @@
-"""The command line: python -m ltkd train | sweep | table | check-data | benchmark."""
+"""The command line: python -m ltkd train | sweep | table | runs | check-data | pack-data | benchmark."""
 
 import argparse
 import sys
 import time
 from dataclasses import fields
-from textwrap import dedent, indent
-from typing import get_args
+from pathlib import Path
 
-from . import __version__, benchmark, datasets, methods, models, parallel, runs
+from . import __version__, benchmark, claims, comparison, cost, options, packing, parallel, published, reports, runs
 from .config import RunConfig
-from .errors import Interrupted, LtkdError
+from .datasets import packed
+from .errors import ConfigError, Interrupted, LtkdError
 from .evaluation import thirds
+from .files import project_folder
+from .grids import expand, names, read_grid, table_of
 from .groups import ClassGroups
-from .recipes import RECIPES
-from .remembering import CACHES
-from .sweep import describe, expand, read_grid, sweep
-from .training import fit, load_dataset
+from .sweep import describe, in_order, sweep
+from .training import fit, load_dataset, pick_device
 
-ACCURACIES = ("all", "head", "medium", "tail")
+IMPORTED = "imported.zip"  # the file in the folder of the runs to which imported runs are added
+PLAIN = {"index": False, "na_rep": "-", "float_format": "%.2f"}
+LEGEND = "accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds by rank"
 DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "subset_seed", "seed")
 
 
 def main(arguments=None):
-    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 any other error, 130 Ctrl-C."""
+    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 any other error, 3 the time
+    of a sweep is up and it is not done, 130 Ctrl-C."""
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
@@ -43,12 +46,12 @@ def main(arguments=None):
 
 def train(given):
     """Train one student (and its teacher, if it is not there yet) and print what came out."""
-    config = RunConfig.make(**_settings(given))
+    config = RunConfig.make(**options.settings(given))
     if given.dry_run:
         print(_described(config))
         return
     started = time.time()
-    run = fit(config, **_where(given))
+    run = fit(config, **options.where(given))
     if not parallel.is_first():
         return
     old = " (finished earlier, not trained again)" if run.finished_at < started else ""
@@ -59,9 +62,9 @@ def train(given):
 def _described(config):
     """Everything that determines a run, what of it is not the recipe's, and what no paper states."""
     settings = config.to_dict()
-    options = settings.pop("options")
+    own = settings.pop("options")
     lines = [config.name, *(f"  {name:18} {value}" for name, value in settings.items() if value is not None)]
-    lines += [f"  {config.method + '.' + name:18} {value}" for name, value in options.items()]
+    lines += [f"  {config.method + '.' + name:18} {value}" for name, value in own.items()]
     if teacher := next(iter(config.builds_on()), None):
         lines.append(f"built on {teacher.name} (lr {teacher.lr:g}, {teacher.epochs} epochs)")
     lines += [f"not the recipe's: {name} = {value}" for name, value in config.overrides().items()]
@@ -70,61 +73,120 @@ def _described(config):
 
 
 def run_sweep(given):
-    """Train every combination of the values given."""
+    """Train every combination of the values given, or the runs behind a published table."""
+    started = time.time()
     grid = read_grid(given.grid) if given.grid else {}
-    configs = expand(grid | _settings(given))
+    configs = expand(grid | options.settings(given))
     if given.dry_run:
-        for config in configs:
-            print(config.name)
-        print(f"{len(configs)} runs, and the teachers they need")
-        return 0
-    finished, failed = sweep(configs, jobs=given.jobs, **_where(given))
+        return _say_what_it_costs(configs, given)
+    until = None if given.minutes is None else started + 60 * given.minutes
+    finished, failed = sweep(configs, jobs=given.jobs, until=until, **options.where(given))
+    left = len(configs) - len(finished) - len(failed)
     print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
-    return 1 if failed else 0
+    if left:
+        print(f"time is up with {left} runs to go; give the same command again to go on")
+    if given.export:
+        involved = {config.id for config in in_order(configs)}
+        _export([run for run in _finished(given.runs) if run.config.id in involved], given.export)
+    return 1 if failed else 3 if left else 0
+
+
+def _say_what_it_costs(configs, given):
+    """Every run by its name, what is left to do, and what that takes here."""
+    done = _finished(given.runs)
+    left = [config for config in configs if config.id not in {run.config.id for run in done}]
+    trained = {run.config.id for run in done if not isinstance(run, runs.PackedRun)}  # others have no weights to teach
+    needed = in_order(left, trained)
+    for config in configs:
+        print(config.name)
+    print(
+        f"{len(configs)} runs, {len(configs) - len(left)} of them finished; {len(needed) - len(left)} more that they "
+        f"build on"
+    )
+    if needed:
+        device, works = pick_device(given.device), cost.works(needed, given.data)
+        print("\n".join(cost.report(works, cost.measured(works, device), device)))
+
+
+def _finished(folder):
+    return [run for run in runs.all_runs(folder) if run.finished]
+
+
+def _export(finished, file):
+    if not finished:
+        print(f"no finished run to pack; {file} is not written")
+        return
+    added, kept = packing.pack(finished, file)
+    print(f"packed {len(added)} runs in {file} ({cost.number(Path(file).stat().st_size)}B)" + _kept(kept, "that file"))
+
+
+def _kept(kept, where):
+    return f"; {len(kept)} more were in {where} already and stay as they were" if kept else ""
+
+
+def carry_runs(given):
+    """Pack finished runs in a file, or add the runs of such files to those here."""
+    if bool(given.export) == bool(given.imports):
+        raise ConfigError("give either --export FILE or --import FILE [FILE ...]")
+    if given.export:
+        _export(_finished(given.runs), given.export)
+        return
+    folder = runs.runs_folder(given.runs)
+    known = [run.config.name for run in _finished(given.runs)]
+    added, kept = packing.merge(given.imports, folder / IMPORTED, known)
+    print(f"added {len(added)} runs to {folder / IMPORTED}" + _kept(kept, str(folder)))
 
 
 def show_table(given):
-    """Print accuracies of all finished runs."""
-    frame = runs.table(given.runs)
-    for path, why in runs.strangers(given.runs).items():
+    """Print accuracies of all finished runs, or beside the papers', or what they say of the papers' claims."""
+    folders = given.runs or [None]
+    if given.against or given.claims:
+        folders = given.runs or [None, project_folder() / "data" / "recorded" / "runs"]
+    finished = _finished(folders)
+    for path, why in runs.strangers(folders).items():
         print(f"passed over {path.name}: {why}", file=sys.stderr)
-    if frame.empty:
-        print(f"no finished run in {runs.runs_folder(given.runs)}; train one with: python -m ltkd train")
-        return
-    chosen = frame if given.by_run else runs.summarise(frame)
-    if given.csv:
-        print(chosen.to_csv(index=False), end="")
+    if given.against:
+        return _show_against(finished, table_of(given.against), given.csv)
+    if not finished:
+        places = ", ".join(str(runs.runs_folder(folder)) for folder in folders)
+        print(f"no finished run in {places}; train one with: python -m ltkd train")
+    elif given.claims:
+        _show(claims.check(finished), reports.claims, given.csv)
     elif given.by_run:
-        print(chosen[["run", *ACCURACIES]].to_string(index=False, float_format="%.2f"))
+        frame = runs.table_of(finished)
+        shown = frame.to_csv(index=False) if given.csv else frame[["run", *reports.ACCURACIES]].to_string(**PLAIN)
+        print(shown.rstrip("\n"))
     else:
-        print(_readable(chosen).to_string(index=False, na_rep="-"))
-        print("accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds by rank")
+        _show(runs.summarise(runs.table_of(finished)), reports.summary, given.csv)
+        if not given.csv:
+            print(LEGEND)
+    return 0
 
 
-def _readable(summary):
-    """The columns of a summary that a reader wants: what tells its rows apart, and mean ± interval."""
-    key = ["dataset", "imbalance_factor", "teacher", "student", "method"]
-    settings = [c for c in summary.columns[: list(summary.columns).index("seeds")] if c not in key]
-    alike = summary.groupby(key, dropna=False)
-    key += [c for c in settings if (alike[c].nunique(dropna=False) > 1).any()]
-    readable = summary[[*(name for name in key if name not in ("teaches", "classes")), "seeds"]].copy()
-    readable["method"] += [_role(*role) for role in zip(summary["teaches"], summary["classes"], strict=True)]
-    for name in ACCURACIES:
-        pairs = zip(summary[name], summary[f"{name}_ci"], strict=True)
-        readable[name] = [_with_interval(mean, half_width) for mean, half_width in pairs]
-    return readable
+def _show(frame, readable, csv):
+    print(frame.to_csv(index=False).rstrip("\n") if csv else readable(frame).to_string(**PLAIN))
 
 
-def _role(teaches, classes):
-    """What a row of the table is beside its method."""
-    if isinstance(classes, str):
-        return f" (expert, {len(classes.split(','))} classes)"
-    return " (teacher)" if teaches else ""
+def _show_against(finished, table, csv):
+    """Our runs of a table beside it, then, apart, those under protocols of their own."""
+    frame = comparison.against(finished, table)
+    if frame.empty:
+        raise ConfigError(f"{table} has no accuracies of networks to be held against: {published.title(table)}")
+    if not csv:
+        print(f"{table}: {published.title(table)}")
+    _show(frame, reports.compared, csv)
+    if csv:
+        return
+    print(f"\n{comparison.counts(frame).to_string()}\n\n{comparison.NOTE}")
+    own = comparison.own_protocols(finished)
+    if not own.empty:
+        print("\nRuns under protocols of their own, not to be set beside the papers' numbers:")
+        print(f"{reports.summary(own).to_string(**PLAIN)}\n{LEGEND}")
 
 
 def check_data(given):
     """Load a data set and say what is in it."""
-    data = load_dataset(RunConfig.make(**_settings(given)), given.data)
+    data = load_dataset(RunConfig.make(**options.settings(given)), given.data)
     counts = data.class_counts
     print(f"{data.name}: found as {data.source}")
     print(
@@ -137,6 +199,17 @@ def check_data(given):
     for title, groups in (("by rank", thirds(counts)), ("by shots", ClassGroups.by_shots(counts))):
         sizes = zip(groups.names, groups.sizes, strict=True)
         print(f"{title}: " + ", ".join(f"{name} {size}" for name, size in sizes) + " classes")
+
+
+def pack_data(given):
+    """Write the long-tailed subset and the test set of a data set as one small file, for a machine without network."""
+    config = RunConfig.make(**options.settings(given))
+    data = load_dataset(config, given.data)
+    file = packed.pack(data, Path(given.out), config)
+    print(
+        f"{file}: {len(data.train)} training and {len(data.test)} test images of {data.name}, "
+        f"{file.stat().st_size / 2**20:.1f} MiB"
+    )
 
 
 def run_benchmark(given):
@@ -159,211 +232,139 @@ def build_parser():
     )
     parser.add_argument("--version", action="version", version=f"ltkd {__version__}")
     commands = parser.add_subparsers(
-        title="commands", required=True, metavar="train | sweep | table | check-data | benchmark"
+        title="commands", required=True, metavar="train | sweep | table | runs | check-data | pack-data | benchmark"
     )
     _add_train(commands)
     _add_sweep(commands)
     _add_table(commands)
+    _add_runs(commands)
     _add_check_data(commands)
+    _add_pack_data(commands)
     _add_benchmark(commands)
     return parser
 
 
-def _command(commands, name, function, epilog):
-    summary = function.__doc__.split("\n")[0]
-    parser = commands.add_parser(
-        name,
-        help=summary,
-        description=summary,
-        epilog=epilog,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.set_defaults(command=function)
-    return parser
-
-
 def _add_train(commands):
-    parser = _command(
+    parser = options.add_command(
         commands,
         "train",
         train,
-        _names()
-        + _examples("""
+        options.known_names()
+        + options.examples("""
           python -m ltkd train --method ltkd --seed 1
           python -m ltkd train --dataset cifar100 --imbalance-factor 100 --teacher resnet32x4 --student resnet8x4
           python -m ltkd train --dataset path/to/folder --method bkd --image-size 32
           A finished run is not trained again; one that was stopped goes on where it stopped."""),
     )
     parser.add_argument("--dry-run", action="store_true", help="print every setting of the run, and stop")
-    _add_settings(parser, repeated=False)
-    _add_places(parser)
+    options.add_settings(parser, repeated=False)
+    options.add_places(parser)
 
 
 def _add_sweep(commands):
-    parser = _command(
+    parser = options.add_command(
         commands,
         "sweep",
         run_sweep,
-        _names()
-        + _examples("""
+        options.known_names()
+        + f"grids: {', '.join(names())}\n"
+        + options.examples("""
           python -m ltkd sweep --method ce kd bkd ltkd --seed 0 1 2
-          python -m ltkd sweep data/grids/digits.toml
-          Every option takes several values; a grid file holds the same, as name = [values]."""),
+          python -m ltkd sweep ltkd-table1 --dry-run                     what the paper's Tab. 1 would cost here
+          python -m ltkd sweep ltkd-table1 --method ltkd --imbalance-factor 100 --student resnet8x4
+          python -m ltkd sweep laptop --minutes 9 --jobs 2 --export laptop.zip     again and again, until it is done
+          Every option takes several values; a grid file holds the same, as name = [values]. One seed of everything
+          comes before the second. Beside a grid of a published table, --dataset, --imbalance-factor, --teacher,
+          --student and --method choose among its rows; any other option changes them all.
+          Exit code: 0 done, 1 some runs failed, 3 time is up and some are left."""),
     )
-    parser.add_argument("grid", nargs="?", help="a TOML file of settings and lists of settings")
-    parser.add_argument("--jobs", type=_count, default=1, help="runs trained side by side, which share the cores (1)")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs and stop")
-    _add_settings(parser, repeated=True)
-    _add_places(parser)
+    parser.add_argument("grid", nargs="?", help="a grid by its name (below), or a TOML file of settings and lists")
+    parser.add_argument(
+        "--jobs", type=options.count, default=1, help="runs trained side by side, sharing the cores (1)"
+    )
+    parser.add_argument("--minutes", type=options.minutes, help="stop in time; what was trained until then is stored")
+    parser.add_argument("--export", metavar="FILE", help="pack the finished runs in this file at the end")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, estimate what they cost here, and stop")
+    options.add_settings(parser, repeated=True)
+    options.add_places(parser)
 
 
 def _add_table(commands):
-    parser = _command(commands, "table", show_table, "")
-    parser.add_argument("--by-run", action="store_true", help="one row a run instead of means over seeds")
+    parser = options.add_command(
+        commands,
+        "table",
+        show_table,
+        options.examples("""
+          python -m ltkd table
+          python -m ltkd table --against ltkd-table1       the paper's numbers beside ours
+          python -m ltkd table --claims                    what the papers say, on the runs at hand
+          python -m ltkd table --runs runs other.zip       folders of runs, and files of packed ones"""),
+    )
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument("--by-run", action="store_true", help="one row a run instead of means over seeds")
+    kind.add_argument("--against", metavar="TABLE", help="a published table beside ours: ltkd-1 or ltkd-table1, ...")
+    kind.add_argument("--claims", action="store_true", help="the papers' claims, as paired differences over seeds")
     parser.add_argument("--csv", action="store_true", help="as comma-separated values")
-    parser.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: runs)")
+    parser.add_argument(
+        "--runs",
+        metavar="FOLDER",
+        nargs="+",
+        help="folders of runs, or files of packed ones (default: LTKD_RUNS, else runs; for --against and --claims "
+        "data/recorded/runs too)",
+    )
+
+
+def _add_runs(commands):
+    parser = options.add_command(
+        commands,
+        "runs",
+        carry_runs,
+        options.examples("""
+          python -m ltkd runs --export machine-a.zip
+          python -m ltkd runs --import machine-a.zip machine-b.zip
+          python -m ltkd runs --import machine-a.zip --runs data/recorded/runs
+          A packed run has its config, result and history, no weights and no logits: it counts in tables and is not
+          trained again by a sweep, but it cannot teach. A run that is there already is never replaced."""),
+    )
+    parser.add_argument("--export", metavar="FILE", help="add all finished runs to this file")
+    parser.add_argument(
+        "--import",
+        dest="imports",
+        metavar="FILE",
+        nargs="+",
+        help=f"add the runs of these files to {IMPORTED} in the folder of the runs",
+    )
+    parser.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: LTKD_RUNS, else runs)")
 
 
 def _add_check_data(commands):
-    parser = _command(commands, "check-data", check_data, "")
-    _add_settings(parser, repeated=False, only=DATA_SETTINGS)
+    parser = options.add_command(commands, "check-data", check_data, "")
+    options.add_settings(parser, repeated=False, only=DATA_SETTINGS)
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
 
 
-def _examples(text):
-    return "\nexamples:\n" + indent(dedent(text).strip(), "  ")
+def _add_pack_data(commands):
+    parser = options.add_command(
+        commands,
+        "pack-data",
+        pack_data,
+        options.examples("""
+          python -m ltkd pack-data --dataset cifar100 --imbalance-factor 100 --seed 0 --out elsewhere/
+          Put the file into the data folder of the other machine; every command finds it there."""),
+    )
+    options.add_settings(parser, repeated=False, only=DATA_SETTINGS)
+    parser.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
+    parser.add_argument("--out", metavar="FOLDER", default=".", help="where the file is written (default: here)")
 
 
 def _add_benchmark(commands):
-    parser = _command(commands, "benchmark", run_benchmark, "")
+    parser = options.add_command(commands, "benchmark", run_benchmark, "")
     parser.add_argument("--quick", action="store_true", help="fewer images and rounds: under a minute")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
     for field in fields(benchmark.Setup):
         if field.type in (int, str):
-            convert = _count if field.type is int else str
-            _add_option(parser, field.name, convert, f"{field.metadata['help']} (default: {field.default})", {})
-
-
-def _names():
-    lines = ["methods:", *(f"  {name:16} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
-    lines += ["", "recipes:", *(f"  {name:18} {recipe.summary}" for name, recipe in RECIPES.items())]
-    lines += [
-        "",
-        f"networks: {', '.join(models.MODELS)}, timm:<name>",
-        f"data sets: {', '.join(datasets.SOURCES)}, or a folder",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _add_places(parser):
-    group = parser.add_argument_group("where")
-    group.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: LTKD_RUNS, else runs)")
-    group.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
-    group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    group.add_argument("--workers", type=int, help="processes that decode images on disk (default: one a core)")
-    group.add_argument(
-        "--cache",
-        choices=CACHES,
-        default="auto",
-        help="where a teacher's answers are kept, so that it is asked once (default: auto: in memory with room)",
-    )
-    group.add_argument("--quiet", action="store_true", help="no progress bars")
-
-
-def _where(given):
-    return {
-        "runs": given.runs,
-        "data_root": given.data,
-        "device": given.device,
-        "workers": given.workers,
-        "cache": given.cache,
-        "progress": not given.quiet,
-    }
-
-
-def _add_settings(parser, *, repeated, only=None):
-    """One option a field of RunConfig, and one an option of any method. Unset ones stay out of the namespace."""
-    common = {"nargs": "+"} if repeated else {}
-    group = parser.add_argument_group("what is trained", "unset ones come from the recipe")
-    for field in fields(RunConfig):
-        if field.name in ("options", "dataset_version") or (only and field.name not in only):
-            continue
-        kind = next((t for t in get_args(field.type) if t is not type(None)), field.type)
-        convert = PARSERS.get(field.name, {bool: _flag}.get(kind, kind))
-        _add_option(group, field.name, convert, field.metadata["help"], common)
-    if not only:
-        group = parser.add_argument_group("options of the methods")
-        for name, owners in methods.option_names().items():
-            kind = type(next(iter(owners.values())).default)
-            _add_option(group, name, {bool: _flag}.get(kind, kind), _meanings(owners), common)
-
-
-def _meanings(owners):
-    """What an option means, and its default, in each method that has it: {method: Option} -> text."""
-    by_meaning = {}
-    for method, option in owners.items():
-        default = f"{option.default:g}" if isinstance(option.default, float) else str(option.default).lower()
-        by_meaning.setdefault(option.help, []).append(f"{method} {default}")
-    return "; ".join(f"{meaning} ({', '.join(found)})" for meaning, found in by_meaning.items())
-
-
-def _add_option(group, name, convert, help, common):
-    flag, metavar = f"--{name.replace('_', '-')}", name.split("_")[-1].upper()
-    group.add_argument(
-        flag,
-        dest=name,
-        type=convert,
-        metavar=metavar,
-        default=argparse.SUPPRESS,
-        help=help.replace("%", "%%"),
-        **common,
-    )
-
-
-def _settings(given):
-    """What the caller set of the run itself."""
-    known = {field.name for field in fields(RunConfig)} | set(methods.option_names())
-    return {name: value for name, value in vars(given).items() if name in known}
-
-
-def _profile(text):
-    """A profile's name, or counts separated by commas."""
-    return tuple(int(n) for n in text.split(",")) if text.replace(",", "").isdigit() else text
-
-
-def _count(text):
-    """A whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
-    return int(text)
-
-
-def _classes(text):
-    """Class numbers separated by commas."""
-    return tuple(int(c) for c in text.split(","))
-
-
-def _milestones(text):
-    """Fractions separated by commas."""
-    return tuple(float(m) for m in text.split(","))
-
-
-def _flag(text):
-    """true or false."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be true or false")
-    return text.lower() == "true"
-
-
-def _with_interval(mean, half_width):
-    if mean != mean:
-        return "-"
-    return f"{mean:.2f}" if half_width != half_width else f"{mean:.2f} ± {half_width:.2f}"
-
-
-PARSERS = {"profile": _profile, "milestones": _milestones, "classes": _classes}
+            convert = options.count if field.type is int else str
+            options.add_option(parser, field.name, convert, f"{field.metadata['help']} (default: {field.default})", {})
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ def benchmark(setup):
             "teacher asked at every step": our_loop(setup, device, "off"),
             "teacher remembered": our_loop(setup, device, "memory"),
         }
+        if device.type == "cuda":
+            loops["teacher remembered, no CUDA graph"] = our_loop(setup, device, "memory", "eager")
         first = {name: _rate(loop, setup.images) for name, loop in loops.items()}  # warms up, and fills the table
         rates = {name: [] for name in loops}
         for _ in range(setup.rounds):
@@ -77,6 +79,7 @@ def benchmark(setup):
         "teacher remembered, first epoch": [first["teacher remembered"]],
         "teacher remembered": rates["teacher remembered"],
     }
+    rows |= {name: values for name, values in rates.items() if name not in rows}
     if setup.jobs > 1:
         rows[f"teacher remembered, {setup.jobs} students side by side"] = [side_by_side(setup)]
     return {
@@ -106,9 +109,9 @@ def _synchronise():
 # --- our loop ----------------------------------------------------------------------------------------------------
 
 
-def our_loop(setup, device, cache):
+def our_loop(setup, device, cache, step="auto"):
     """One epoch of `fit`'s own loop, as a function without arguments."""
-    job = _job(setup, device, cache)
+    job = _job(setup, device, cache, step)
     epochs = iter(range(1, 10**6))
     bar = ProgressBar(job.config, 1, setup.images, 0, show=False)
     return lambda: train_epoch(job, _same_views(next(epochs), cache), bar)
@@ -119,7 +122,7 @@ def _same_views(epoch, cache):
     return 1 if cache != "off" else epoch
 
 
-def _job(setup, device, cache):
+def _job(setup, device, cache, step):
     config = RunConfig.make(
         "cifar-crd",
         teacher=setup.teacher,
@@ -128,7 +131,7 @@ def _job(setup, device, cache):
         batch_size=setup.batch_size,
         imbalance_factor=IMBALANCE,
     )
-    return prepare(config, _data(setup), device, 0, cache, _network(setup.teacher), None, train_first=None)
+    return prepare(config, _data(setup), device, 0, cache, _network(setup.teacher), None, train_first=None, step=step)
 
 
 def _network(name):

@@ -4,10 +4,15 @@ import io
 import json
 from collections import defaultdict
 
+from .config import RunConfig
 from .errors import DataError, unknown
 from .files import project_folder
+from .methods import METHODS, option_names
+from .recipes import recipe_for
 
 TYPES = defaultdict(lambda: str, imbalance_factor=float, accuracy=float)
+TEACHER = "teacher"  # the method of a teacher's own row
+RECIPES_OF_BKD = {"cifar100": "cifar-bkd"}  # where the data set's own recipe is that of LTKD
 
 
 def tables():
@@ -37,6 +42,30 @@ def options(text):
     """A value of the column `options` as RunConfig.make takes it: "beta=0;rebalanced=false" -> {"beta": 0, ...}."""
     pairs = (part.split("=") for part in text.split(";") if part)
     return {name: json.loads(value) for name, value in pairs}
+
+
+def config_of(row, **changes):
+    """The RunConfig whose accuracy a row prints: its networks, data and options under the paper's recipe, seed 0.
+
+    row: of `read`, as itertuples gives it; changes: settings that are to be others. None for a row that no run of a
+    network prints (ltkd-fig3). LTKD's rows say exp-eq15, its Eq. 15 to the letter; the config has the recipe's profile,
+    exp, which the recipe lists among its assumptions. An option among the changes goes to the methods that have it.
+    """
+    if row.method not in {*METHODS, TEACHER}:
+        return None
+    method = "kd" if row.method == TEACHER else row.method  # the teacher of any student is the same run
+    settings = {"recipe": recipe_of(row), "dataset": row.dataset, "imbalance_factor": row.imbalance_factor}
+    settings |= {role: getattr(row, role) for role in ("teacher", "student") if getattr(row, role)}
+    settings |= {"method": method} | options(row.options) | changes
+    owners = option_names()
+    config = RunConfig.make(**{k: v for k, v in settings.items() if k not in owners or method in owners[k]})
+    return config.for_teacher() if row.method == TEACHER else config
+
+
+def recipe_of(row):
+    """The name of the recipe that is a row's protocol."""
+    usual = recipe_for(row.dataset)
+    return RECIPES_OF_BKD.get(row.dataset, usual) if row.table.startswith("bkd") else usual
 
 
 def _known(table):

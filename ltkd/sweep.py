@@ -1,71 +1,43 @@
-"""Many runs from one grid: every combination of the listed values, finished runs skipped, failed ones reported."""
+"""Many runs: finished ones are skipped, failed ones reported, and where time is up, all that was done is kept."""
 
-import itertools
-import tomllib
+import _thread
+import signal
+import threading
+import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 
 from . import methods
-from .config import RunConfig
 from .errors import ConfigError, Interrupted, LtkdError, RunError
-from .methods import option_names
 from .remembering import shared_folder
-from .runs import Run
+from .runs import Run, packed_runs
 from .training import fit
 
 
-def read_grid(path):
-    """A grid file in TOML: `name = value` for what is fixed, `name = [values]` for what varies."""
-    try:
-        return tomllib.loads(Path(path).read_text())
-    except OSError as error:
-        raise ConfigError(f"grid file {path} cannot be read ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"grid file {path} is not TOML: {error}") from error
+class TimeUp(LtkdError):
+    """The time of a sweep is over; says what of the run in training is stored."""
 
 
-def expand(grid):
-    """The configs of a grid: {field or method option: value or list of values} -> [RunConfig], each one once.
-
-    An option is given only to the methods that have it, so one grid may hold methods with different options.
-    """
-    axes = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
-    for name, values in axes.items():
-        if not values:
-            raise ConfigError(f"{name} has no value in this grid; give at least one")
-    owners = option_names()
-    swept = axes.get("method", ["ltkd"])
-    for name in axes:
-        if name in owners and not set(owners[name]) & set(swept):
-            raise ConfigError(
-                f"{name} is an option of {', '.join(owners[name])}, but the methods here are {', '.join(swept)}; leave "
-                f"it out or add such a method"
-            )
-    configs = {}
-    for values in itertools.product(*axes.values()):
-        settings = dict(zip(axes, values, strict=True))
-        method = settings.get("method", "ltkd")
-        settings = {k: v for k, v in settings.items() if k not in owners or method in owners[k]}
-        config = RunConfig.make(**settings)
-        configs[config.id] = config
-    return list(configs.values())
-
-
-def sweep(configs, *, jobs=1, report=print, **where):
+def sweep(configs, *, jobs=1, report=print, until=None, **where):
     """`fit` every config; an error in one does not stop the others.
 
     jobs: how many runs are trained side by side, in processes that share the cores and the remembered teachers.
-    report: called with one line a run. where: passed on to `fit`. Returns (finished runs, {name of the run: error}).
+    report: called with one line a run. until: when to stop, in seconds since 1970; what is in training then is stored
+    as after Ctrl-C, and is neither finished nor failed. where: passed on to `fit`. A run that is packed in the folder
+    of the runs is not trained again. Returns (finished runs, {name of the run: error}).
     """
     finished, failed = [], {}
+    packed = {run.config.id: run for run in packed_runs(where.get("runs"))}
     train_all = _one_by_one if jobs == 1 else partial(_side_by_side, jobs)
-    for config, outcome in train_all(configs, where):
+    for config, outcome in train_all(configs, packed, until, where):
         number = f"[{len(finished) + len(failed) + 1}/{len(configs)}]"
-        if isinstance(outcome, Run):
+        if isinstance(outcome, TimeUp):
+            report(f"{config.name}: {outcome}")
+        elif isinstance(outcome, Run):
             finished.append(outcome)
             report(f"{number} {config.name}: {describe(outcome)}")
         else:
@@ -74,37 +46,61 @@ def sweep(configs, *, jobs=1, report=print, **where):
     return finished, failed
 
 
-def _one_by_one(configs, where):
+def _one_by_one(configs, packed, until, where):
     for config in configs:
-        yield config, _fit(config, where)
+        if config.id in packed:
+            yield config, packed[config.id]
+        elif until is None or time.time() < until:
+            yield config, _fit(config, until, where)
 
 
-def _fit(config, where):
+def _fit(config, until, where):
     """The finished run, or the error that says why there is none."""
     try:
-        return fit(config, **where)
-    except Interrupted:
-        raise
+        with _stopped_at(until):
+            return fit(config, **where)
+    except (KeyboardInterrupt, Interrupted) as stop:
+        if until is None or time.time() < until:
+            raise
+        return TimeUp(f"time is up: {stop or 'no epoch was begun'}")
     except LtkdError as error:
         return error
     except RuntimeError as error:  # such as a GPU without memory left
         return RunError(f"{type(error).__name__}: {error}")
 
 
-def _side_by_side(jobs, configs, where):
+@contextmanager
+def _stopped_at(until):
+    """As if Ctrl-C were pressed at that time, also where a shell had this process ignore it; None: never."""
+    if until is None:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    timer = threading.Timer(max(0.0, until - time.time()), _thread.interrupt_main)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()  # what it has fired comes up here, and not in whatever follows
+        signal.signal(signal.SIGINT, before)
+
+
+def _side_by_side(jobs, configs, packed, until, where):
     """As `_one_by_one`, but in the order in which they finish. What several runs build on is trained before them."""
     for config in configs:
         if methods.code_of(methods.METHODS[config.method]) is not None:
             raise ConfigError(f"method {config.method!r} is your own, which other processes do not know; use jobs=1")
+    yield from ((config, packed[config.id]) for config in configs if config.id in packed)
+    wanted = {config.id: config for config in configs if config.id not in packed}
     threads = max(1, torch.get_num_threads() // jobs)
     where = {**where, "progress": False}
-    wanted = {config.id for config in configs}
     with shared_folder(), ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads,)) as pool:
         try:
-            for stage in stages(configs):
-                for config, outcome in _as_they_finish(pool, jobs, stage, where):
-                    if config.id in wanted:
-                        yield config, outcome
+            for config, outcome in _as_they_finish(pool, jobs, in_order(wanted.values()), until, where):
+                if config.id in wanted:
+                    yield config, outcome
         except (KeyboardInterrupt, Interrupted):  # every process got Ctrl-C too, and has stored what it had
             pool.shutdown(cancel_futures=True)
             raise Interrupted(
@@ -112,13 +108,18 @@ def _side_by_side(jobs, configs, where):
             ) from None
 
 
-def _as_they_finish(pool, jobs, configs, where):
-    """Never hands the pool more than it trains at once, so that none is begun after an interrupt."""
+def _as_they_finish(pool, jobs, configs, until, where):
+    """Never hands the pool more than it trains at once, so that none is begun after an interrupt, and none before what
+    it builds on is done."""
     waiting, running = list(configs), {}
     while waiting or running:
-        while waiting and len(running) < jobs:
-            config = waiting.pop(0)
-            running[pool.submit(_fit, config, where)] = config
+        if until is not None and time.time() >= until:
+            waiting = []
+        open_ids = {config.id for config in (*waiting, *running.values())}
+        for config in [each for each in waiting if not open_ids & {before.id for before in each.builds_on()}]:
+            if len(running) < jobs:
+                waiting.remove(config)
+                running[pool.submit(_fit, config, until, where)] = config
         for done in wait(running, return_when=FIRST_COMPLETED).done:
             yield running.pop(done), done.result()
 
@@ -127,21 +128,20 @@ def _start_worker(threads):
     torch.set_num_threads(threads)
 
 
-def stages(configs):
-    """The configs and all that they build on, each once, in lists that can be trained one after the other."""
-    depths, known = {}, {}
+def in_order(configs, done=()):
+    """The configs and all that they build on, each once, each after what it builds on. done: ids of runs to leave out,
+    with what they alone build on."""
+    found = {}
 
-    def depth(config):
-        if config.id not in depths:
-            known[config.id] = config
-            depths[config.id] = 1 + max(map(depth, config.builds_on()), default=-1)
-        return depths[config.id]
+    def add(config):
+        if config.id not in found and config.id not in done:
+            for before in config.builds_on():
+                add(before)
+            found[config.id] = config
 
     for config in configs:
-        depth(config)
-    return [
-        [known[i] for i, d in depths.items() if d == level] for level in range(max(depths.values(), default=-1) + 1)
-    ]
+        add(config)
+    return list(found.values())
 
 
 def describe(run):

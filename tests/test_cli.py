@@ -10,9 +10,9 @@ from helpers import SHORT_RUN, digits_config
 from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs, training
 from ltkd.__main__ import main
 from ltkd.errors import ConfigError
+from ltkd.grids import expand, names, read_grid
 from ltkd.methods import option_names
 from ltkd.recipes import RECIPES
-from ltkd.sweep import expand, read_grid
 
 ONE_EPOCH = SHORT_RUN | {"epochs": 1}
 SHORT = [part for name, value in ONE_EPOCH.items() for part in (f"--{name.replace('_', '-')}", str(value))]
@@ -39,8 +39,8 @@ def help_of(command, capsys):
 def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
     expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
-    expected |= {"runs", "data", "device", "workers", "cache", "quiet"} | (
-        {"dry_run", "jobs"} if command == "sweep" else {"dry_run"}
+    expected |= {"runs", "data", "device", "workers", "cache", "step", "quiet"} | (
+        {"dry_run", "jobs", "minutes", "export"} if command == "sweep" else {"dry_run"}
     )
     assert flags == {name.replace("_", "-") for name in expected}
 
@@ -53,7 +53,7 @@ def test_the_help_of_train_lists_every_name(names, capsys):
     assert set(names) <= set(words)
 
 
-@pytest.mark.parametrize("command", ["train", "sweep", "table", "check-data"])
+@pytest.mark.parametrize("command", ["train", "sweep", "table", "runs", "check-data", "pack-data"])
 def test_every_command_has_help(command, capsys):
     assert f"ltkd {command}" in help_of(command, capsys)
 
@@ -201,8 +201,130 @@ def test_a_grid_file_says_the_same_as_options(tmp_path, capsys):
     assert call("sweep", grid, "--dry-run") == 0
     from_file = capsys.readouterr().out
     assert call("sweep", "--method", "ce", "kd", "--seed", "0", "1", *SHORT, "--dry-run") == 0
-    assert capsys.readouterr().out == from_file
-    assert from_file.endswith("4 runs, and the teachers they need\n")
+    assert capsys.readouterr().out.splitlines()[:5] == from_file.splitlines()[:5]
+    assert "4 runs, 0 of them finished; 2 more that they build on\n" in from_file
+
+
+def test_the_help_of_sweep_lists_every_grid(capsys):
+    assert set(names()) <= set(re.split(r"[\s,]+", help_of("sweep", capsys)))
+
+
+def test_a_dry_run_counts_what_is_left_and_says_what_it_costs(store, capsys):
+    assert call("sweep", "--method", "kd", "ltkd", "--seed", "0", "1", "2", *SHORT, "--dry-run", "--runs", store) == 0
+    out = capsys.readouterr().out
+    assert "6 runs, 0 of them finished; 3 more" in out  # the store's runs have two epochs
+    two = [*SHORT, "--epochs", "2"]
+    assert call("sweep", "--method", "kd", "ltkd", "--seed", "0", "1", "2", *two, "--dry-run", "--runs", store) == 0
+    out = capsys.readouterr().out
+    assert "6 runs, 4 of them finished; 1 more" in out
+    assert "2.5 k images to be trained" in out  # three runs of 417 images twice
+    assert re.search(r"resnet8x0\.5 +8 +2 +1\.67 k +\d+ +\d+\.\d seconds", out)
+
+
+def test_a_sitting_that_is_over_gives_3_and_what_is_finished_is_packed(tmp_path, capsys):
+    runs_folder, file = tmp_path / "runs", tmp_path / "done.zip"
+    assert call("sweep", "--method", "kd", *SHORT, "--runs", runs_folder) == 0
+    capsys.readouterr()
+    quick = ["--method", "kd", *SHORT, "--epochs", "1", "9999", "--minutes", "0.05", "--export", file]
+    assert call("sweep", *quick, "--runs", runs_folder) == 3
+    out = capsys.readouterr().out
+    assert "1 of 2 runs finished\ntime is up with 1 runs to go; give the same command again to go on\n" in out
+    assert "packed 2 runs in" in out  # and its teacher
+    assert set(runs.table(file).method) == {"kd", "ce"}
+
+
+@pytest.mark.parametrize("minutes", ["0", "-1", "nan", "inf", "soon"])
+def test_minutes_must_be_a_time(minutes, capsys):
+    assert call("sweep", "--minutes", minutes) == 2
+    assert "--minutes" in capsys.readouterr().err
+
+
+# --- runs from machine to machine ---
+
+
+def test_runs_are_packed_and_added_elsewhere(store, tmp_path, capsys):
+    assert call("runs", "--export", tmp_path / "a.zip", "--runs", store) == 0
+    assert "packed 6 runs in" in capsys.readouterr().out
+    assert call("runs", "--export", tmp_path / "a.zip", "--runs", store) == 0
+    assert "packed 0 runs in" in (out := capsys.readouterr().out)
+    assert "6 more were in that file already and stay as they were" in out
+    assert call("runs", "--import", tmp_path / "a.zip", "--runs", tmp_path / "there") == 0
+    assert "added 6 runs to" in capsys.readouterr().out
+    assert call("runs", "--import", tmp_path / "a.zip", "--runs", store) == 0
+    assert "added 0 runs to" in (out := capsys.readouterr().out)
+    assert "6 more were in" in out
+    assert not (store / "imported.zip").exists()
+    assert call("table", "--runs", store, "--csv") == 0
+    ours = capsys.readouterr().out
+    assert call("table", "--runs", tmp_path / "there", "--csv") == 0
+    assert sorted(capsys.readouterr().out.splitlines()) == sorted(ours.splitlines())
+
+
+@pytest.mark.parametrize("arguments", [[], ["--export", "a.zip", "--import", "b.zip"]], ids=["none", "both"])
+def test_runs_go_one_way_at_a_time(arguments, capsys):
+    assert call("runs", *arguments) == 2
+    assert "either --export FILE or --import FILE" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_pack_gives_one_line(tmp_path, capsys):
+    (tmp_path / "a.zip").write_text("no")
+    assert call("runs", "--import", tmp_path / "a.zip", "--runs", tmp_path / "there") == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "a.zip is not a whole file of packed runs" in err
+
+
+def test_without_runs_no_file_is_written(tmp_path, capsys):
+    assert call("runs", "--export", tmp_path / "a.zip", "--runs", tmp_path / "none") == 0
+    assert "no finished run to pack" in capsys.readouterr().out
+    assert not (tmp_path / "a.zip").exists()
+
+
+# --- beside the papers ---
+
+
+def test_the_published_table_stands_beside_ours_and_own_protocols_apart(store, capsys):
+    assert call("table", "--against", "bkd-table1", "--runs", store) == 0
+    beside, own = capsys.readouterr().out.split("Runs under protocols of their own")
+    assert beside.count("not run (") == 43
+    assert "81.72" in beside
+    assert "digits, epochs = 2" in own
+    assert "ltkd" in own
+
+
+def test_a_published_table_as_csv_has_a_line_a_number(store, capsys):
+    assert call("table", "--against", "ltkd-1", "--runs", store, "--csv") == 0
+    rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+    assert len(rows) == 168
+    assert {row["verdict"] for row in rows} == {"not run"}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("ltkd-7", "unknown published table 'ltkd-7': did you mean"), ("ltkd-fig3", "no accuracies of networks")],
+)
+def test_what_cannot_be_held_against_ours_is_one_line(store, capsys, name, message):
+    assert call("table", "--against", name, "--runs", store) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_the_claims_are_checked_on_the_runs_at_hand(store, capsys):
+    assert call("table", "--claims", "--runs", store) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"LTKD is above every other distillation +digits, epochs = 2 .* ltkd > kd +all +2 ", out)
+    assert re.search(r"BKD beats its teacher .* not run", out)
+
+
+# --- data for another machine ---
+
+
+def test_a_subset_is_packed_and_found_in_its_folder(tmp_path, capsys):
+    assert call("pack-data", "--imbalance-factor", "10", "--seed", "4", "--out", tmp_path) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"{tmp_path / 'digits-exp10-s4.packed.parquet'}: ")
+    assert "500 test images of digits" in out
+    assert call("check-data", "--imbalance-factor", "10", "--seed", "4", "--data", tmp_path) == 0
+    assert "digits: found as packed in" in capsys.readouterr().out
 
 
 def test_options_win_over_the_grid_file(tmp_path, capsys):

@@ -95,7 +95,7 @@ def test_a_cell_that_is_run_again_passes_over_what_later_cells_have_made():
 
 def test_a_list_of_numbers_is_checked_number_by_number():
     check_parameters({"alphas": [0.0, 2.5]}, alphas=[(0.0, 100.0)])
-    with pytest.raises(ConfigError, match="alphas = -1.0: must be a number from 0 to 100"):
+    with pytest.raises(ConfigError, match=r"alphas = -1\.0: must be a number from 0 to 100"):
         check_parameters({"alphas": [2.0, -1.0]}, alphas=[(0.0, 100.0)])
-    with pytest.raises(ConfigError, match=r"alphas = 2.0: must be a list of at least one number"):
+    with pytest.raises(ConfigError, match=r"alphas = 2\.0: must be a list of at least one number"):
         check_parameters({"alphas": 2.0}, alphas=[(0.0, 100.0)])

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from helpers import digits_config, hears_ctrl_c
 
-from ltkd import ConfigError, Method
+from ltkd import ConfigError, Interrupted, Method, fit, runs, training
+from ltkd.grids import expand
 from ltkd.methods import METHODS
-from ltkd.sweep import expand, stages, sweep
+from ltkd.sweep import in_order, sweep
 
 
 @pytest.fixture(autouse=True)
@@ -40,12 +41,119 @@ def test_a_run_that_fails_side_by_side_does_not_stop_the_others(tmp_path):
     assert "diverged" in str(failed[bad.name])
 
 
-def test_what_runs_build_on_is_trained_once_and_before_them():
-    configs = expand({"method": ["kd", "ltkd", "bkd+crt", "lfme"], "seed": [0]})
-    names = [[config.method for config in stage] for stage in stages(configs)]
-    assert sorted(names[0]) == ["ce", "lfme"]
-    assert sorted(names[1]) == ["bkd", "kd", "ltkd"]
-    assert names[2] == ["bkd+crt"]
+def test_what_runs_build_on_comes_once_and_right_before_the_first_that_needs_it():
+    configs = expand({"method": ["kd", "ltkd", "bkd+crt"], "seed": [0, 1]})
+    order = [(config.method, config.seed) for config in in_order(configs)]
+    one_seed = ["ce", "kd", "ltkd", "bkd", "bkd+crt"]
+    assert order == [(method, seed) for seed in (0, 1) for method in one_seed]
+
+
+def test_what_is_done_is_left_out_with_what_it_alone_builds_on():
+    kd, ltkd = expand({"method": ["kd", "ltkd"]})
+    assert in_order([kd], done=[kd.id]) == []
+    assert [config.method for config in in_order([kd, ltkd], done=[kd.id])] == ["ce", "ltkd"]
+    assert [config.method for config in in_order([kd], done=[kd.for_teacher().id])] == ["kd"]
+
+
+def test_side_by_side_no_run_is_begun_before_what_it_builds_on(tmp_path):
+    configs = expand({"recipe": "digits", "method": ["kd", "crt"], "seed": [0, 1], "epochs": 2})
+    finished, failed = sweep(configs, jobs=2, runs=tmp_path, device="cpu", progress=False, report=lambda line: None)
+    assert (len(finished), failed) == (4, {})
+    begun = {run.config.id: (run.folder / "config.json").stat().st_mtime for run in runs.all_runs(tmp_path)}
+    ended = {run.config.id: run.finished_at for run in runs.all_runs(tmp_path)}
+    for config in in_order(configs):
+        assert all(ended[before.id] <= begun[config.id] for before in config.builds_on())
+
+
+# --- many short sittings ---
+
+LONG = {"method": "ce", "epochs": 3000}
+
+
+def sitting(configs, folder, seconds, jobs=1):
+    """What is finished and what is said, when so many seconds are given."""
+    lines = []
+    where = {"runs": folder, "device": "cpu", "progress": False, "report": lines.append}
+    finished, failed = sweep(configs, jobs=jobs, until=time.time() + seconds, **where)
+    assert failed == {}
+    return finished, lines
+
+
+def test_when_time_is_up_the_run_in_training_is_stored_and_no_other_is_begun(tmp_path):
+    short, long, other = digits_config(method="ce", epochs=1), digits_config(**LONG), digits_config(method="ce", seed=9)
+    started = time.time()
+    finished, lines = sitting([short, long, other], tmp_path, 6)
+    assert 5.5 < time.time() - started < 20
+    assert [run.config.id for run in finished] == [short.id]
+    assert lines[-1].startswith(f"{long.name}: time is up: stopped in epoch")
+    assert "is stored in" in lines[-1]
+    assert (tmp_path / long.name / "checkpoint.pt").is_file()
+    assert not (tmp_path / other.name).exists()
+
+
+def test_a_run_in_many_sittings_is_the_run_in_one(tmp_path, monkeypatch):
+    config = digits_config(method="kd", epochs=12)
+    whole = fit(config, runs=tmp_path / "whole", device="cpu", progress=False)
+    epochs = []
+    train_epoch = training.train_epoch
+
+    def slow(job, epoch, bar):  # so that a sitting ends between epochs, and within one
+        epochs.append(epoch)
+        time.sleep(0.12)
+        return train_epoch(job, epoch, bar)
+
+    monkeypatch.setattr(training, "train_epoch", slow)
+    for _ in range(40):
+        finished, _ = sitting([config], tmp_path / "parts", 1.2)
+        if finished:
+            break
+    assert len(epochs) > 2 * 12  # some epochs of teacher and student were begun twice
+    assert np.array_equal(finished[0].logits, whole.logits)
+    assert finished[0].result["last"] == whole.result["last"]
+
+
+def test_no_time_trains_nothing(tmp_path):
+    for jobs in (1, 2):
+        assert sitting([digits_config(method="ce")], tmp_path / "runs", -1, jobs) == ([], [])
+    assert not (tmp_path / "runs").exists()
+
+
+def test_side_by_side_too_every_run_in_training_is_stored(tmp_path):
+    configs = [digits_config(seed=seed, **LONG) for seed in range(4)]
+    for _ in range(6):  # on a busy machine the first may end before an epoch does
+        finished, lines = sitting(configs, tmp_path / "runs", 12, jobs=2)
+        assert finished == []
+        assert len(lines) <= 2
+        assert all("time is up: stopped in epoch" in line for line in lines)
+        if len([*tmp_path.glob("runs/*/checkpoint.pt")]) == 2:
+            break
+    assert len([*tmp_path.glob("runs/*/checkpoint.pt")]) == len([*tmp_path.glob("runs/*")]) == 2
+
+
+def test_ctrl_c_means_what_it_meant_after_a_sitting(tmp_path):
+    before = signal.getsignal(signal.SIGINT)
+    sitting([digits_config(**LONG)], tmp_path, 2)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_in_a_sitting_is_not_the_end_of_its_time(tmp_path, monkeypatch):
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_epoch", interrupt)
+    with pytest.raises(Interrupted, match="to go on"):
+        sitting([digits_config(method="ce")], tmp_path, 600)
+
+
+def test_a_shell_that_ignores_ctrl_c_does_not_keep_a_sitting_from_ending(tmp_path):
+    code = (
+        "import sys; from ltkd.__main__ import main; sys.exit(main(['sweep', '--method', 'ce', '--epochs', '5000', "
+        "'--minutes', '0.1', '--quiet', '--device', 'cpu', '--runs', sys.argv[1]]))"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    child = subprocess.Popen(command, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    assert child.wait(60) == 3
+    assert [*tmp_path.glob("*/checkpoint.pt")]
 
 
 def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from ltkd import plots, runs
-from ltkd.sweep import expand, read_grid, sweep
+from ltkd.grids import expand, read_grid
+from ltkd.sweep import sweep
 
 HERE = Path(__file__).resolve().parent
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError, unknown
-from . import large, sources
+from . import large, packed, sources
 from .folders import read_folder, version
 from .images import ImageSet, LongTailedDataset
 from .longtail import AS_IS, PROFILES, class_counts, longtail_indices, profile_names
@@ -59,7 +59,11 @@ def load(name, *, imbalance_factor=1, profile=None, root=None, image_size=None, 
         raise ConfigError(f"imbalance_factor = {imbalance_factor}: must be a finite number of at least 1")
     if profile is None:
         profile = AS_IS if imbalance_factor == 1 else "exp"
-    source = _source(name, root, image_size)
+    request = (profile, imbalance_factor, seed, image_size)
+    subset, others = packed.find(str(name), root, *request)
+    if subset:
+        return LongTailedDataset(str(name), *subset[:-1])
+    source = _source(name, root, image_size) if not others else _whole(name, root, others, request)
     num_classes = len(source.class_names)
     available = source.train.counts(num_classes).numpy()
     for split, counts in (("training", available), ("test", source.test.counts(num_classes).numpy())):
@@ -69,6 +73,16 @@ def load(name, *, imbalance_factor=1, profile=None, root=None, image_size=None, 
     counts = class_counts(profile, imbalance_factor, available, capped=source.uneven)
     kept = longtail_indices(source.train.labels, counts, seed)
     return LongTailedDataset(str(name), source.train.subset(kept), source.test, source.class_names, source.found)
+
+
+def _whole(name, root, others, request):
+    """The whole data set, where other subsets of it are packed: found on disk, never downloaded in their stead."""
+    if name not in sources.LAYOUTS:
+        return _source(name, root, request[-1])
+    try:
+        return sources.find(name, root=root, image_size=request[-1], download=False)
+    except DataError as error:
+        raise packed.refusal(name, others, *request) from error
 
 
 def check_name(name):

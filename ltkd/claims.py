@@ -1,0 +1,224 @@
+"""What the papers say in words, held against whatever runs are at hand: each claim as paired differences over seeds.
+
+A claim is checked apart under every protocol, data set, imbalance factor and pair of networks, and every answer says
+which. Only runs of the same seed are compared: they saw the same subset, and the same teacher.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from . import published
+from .comparison import NOT_RUN, changes, protocol
+from .config import CUSTOM
+from .methods import METHODS
+from .published import TEACHER
+from .statistics import paired
+
+HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
+ANY = "any"  # as options: every value that was run
+PEERS = ("kd", "dkd", "reviewkd", "dist", "catkd")
+
+
+class Side(NamedTuple):
+    """One side of a comparison: a method, and the options in which it differs from the recipe's. `ANY` as an option's
+    value stands for every value that was run, the recipe's too, but for 0, which leaves a term out."""
+
+    method: str
+    options: tuple = ()
+
+    def covers(self, method, changed):
+        wanted = dict(self.options)
+        if method != self.method:
+            return False
+        if ANY not in wanted.values():
+            return changed == wanted
+        return set(changed) <= set(wanted) and 0 not in changed.values()
+
+
+@dataclass(frozen=True)
+class Claim:
+    """text: in our words; where: of which paper; better is above each of worse, in each of the groups."""
+
+    text: str
+    where: str
+    better: Side
+    worse: tuple
+    groups: tuple = ("tail", "all")
+
+
+LTKD, BKD = Side("ltkd"), Side("bkd")
+CROSS, WITHIN = Side("ltkd", (("beta", 0.0),)), Side("ltkd", (("alpha", 0.0),))
+BIASED = Side("ltkd", (("beta", 0.0), ("rebalanced", False)))
+WEIGHTS = Side("ltkd", (("alpha", ANY), ("beta", ANY)))
+SHOTS = ("all", "few_shot")
+
+CLAIMS = (
+    Claim("LTKD beats its teacher", "LTKD, Sec. 1: in nearly all cases", LTKD, (Side(TEACHER),)),
+    Claim("LTKD is above every other distillation", "LTKD, Tab. 1 to 3", LTKD, tuple(map(Side, PEERS))),
+    Claim("LTKD is above BKD", "LTKD, Sec. 2 argues it; no table", LTKD, (BKD,)),
+    Claim("LTKD is above the student alone", "LTKD, Tab. 1 to 3", LTKD, (Side("ce"),)),
+    Claim("rebalancing the cross-group term helps", "LTKD, Tab. 4", CROSS, (BIASED,)),
+    Claim("the cross-group term helps alone", "LTKD, text to Tab. 5, against the table", CROSS, (Side("kd"),)),
+    Claim("the within-group term helps alone", "LTKD, Tab. 5", WITHIN, (Side("kd"),)),
+    Claim("both terms are better than either", "LTKD, Tab. 5", LTKD, (CROSS, WITHIN)),
+    Claim("LTKD is above ReviewKD at any alpha and beta", "LTKD, Fig. 5", WEIGHTS, (Side("reviewkd"),)),
+    Claim("more groups are better", "LTKD, text to Tab. 6", Side("ltkd", (("n_groups", ANY),)), (LTKD,), ("all",)),
+    Claim("BKD beats its teacher", "BKD, Sec. 1", BKD, (Side(TEACHER),), SHOTS),
+    Claim("BKD is above KD and CB", "BKD, Tab. 5", BKD, (Side("kd"), Side("cb")), SHOTS),
+    Claim("BKD is above the student alone", "BKD, Tab. 1 to 5", BKD, (Side("ce"),), SHOTS),
+    Claim("BKD is best at temperature 2", "BKD, Fig. 3", BKD, (Side("bkd", (("temperature", ANY),)),), ("all",)),
+)
+COLUMNS = ["claim", "where", "protocol", "dataset", "imbalance_factor", "teacher", "student", "better", "worse"]
+COLUMNS += ["group", "published", "seeds", "difference", "low", "high", "boot_low", "boot_high", "verdict"]
+
+
+def check(finished, claims=CLAIMS, *, epoch="last"):
+    """Every claim on every protocol and setting that has runs for it (DataFrame), one row a comparison.
+
+    `difference`: better − worse in points, the mean over `seeds` pairs, with its 95 % interval by Student's t (low,
+    high) and by the bootstrap; `published`: the same difference in the papers, where one of their tables has both.
+    Verdict: holds (the interval is above zero), does not hold (below), undecided, not run (a row without a protocol).
+    """
+    import pandas as pd
+
+    settings = _settings(finished)
+    printed = _printed()
+    rows = []
+    for claim in claims:
+        found = [
+            {"claim": claim.text, "where": claim.where, **row}
+            for setting, sides in settings.items()
+            for row in _compared(claim, setting, sides, printed, epoch)
+        ]
+        worse = ", ".join(map(_name, claim.worse))
+        nothing = {"better": _name(claim.better), "worse": worse, "seeds": 0, "verdict": NOT_RUN}
+        rows += found or [{"claim": claim.text, "where": claim.where, **nothing}]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def verdicts(checked):
+    """One row a claim and protocol (DataFrame): in how many comparisons it holds, does not hold, is undecided."""
+    kinds = checked.assign(protocol=checked.protocol.fillna(""))
+    found = kinds.groupby(["claim", "protocol"], sort=False).verdict.value_counts().unstack(fill_value=0)
+    return found.reindex(columns=[HOLDS, FAILS, UNDECIDED, NOT_RUN], fill_value=0).reset_index()
+
+
+def verdict(difference):
+    """What a Paired says of a claim."""
+    if difference.low > 0:
+        return HOLDS
+    return FAILS if difference.high < 0 else UNDECIDED
+
+
+def order(finished, *, group="all", epoch="last"):
+    """The methods from best to worst in every setting that has two or more (DataFrame): `ours`, over the seeds that all
+    of them have, `papers`, where a table prints the setting, and Kendall's `tau` between both (1: the same order)."""
+    import pandas as pd
+    from scipy.stats import kendalltau
+
+    printed, rows = _printed(), []
+    for setting, sides in _settings(finished).items():
+        values = {_name(side): _values(found, group, epoch) for side, found in sides.items() if found}
+        frame = pd.DataFrame(values).dropna()
+        if frame.shape[1] < 2 or frame.empty:
+            continue
+        means = frame.mean().sort_values(ascending=False)
+        theirs = pd.Series({name: printed.get((*setting[1:], group, name)) for name in means.index}, dtype=float)
+        theirs = theirs.dropna().sort_values(ascending=False)
+        tau = kendalltau(means[theirs.index], theirs).statistic if len(theirs) > 1 else math.nan
+        place = dict(zip(COLUMNS[2:7], setting, strict=True))
+        shown = {"ours": " > ".join(means.index), "papers": " > ".join(theirs.index)}
+        rows.append(place | {"group": group, "seeds": len(frame)} | shown | {"tau": tau})
+    return pd.DataFrame(rows, columns=[*COLUMNS[2:7], "group", "seeds", "ours", "papers", "tau"])
+
+
+# --- runs by what they may be compared with ----------------------------------------------------------------------
+
+
+def _settings(finished):
+    """{(protocol, data set, imbalance factor, teacher, student): {(method, its changes): {seed: run}}} of the students
+    with a teacher, and beside them the students alone and the teachers of the same seeds."""
+    by_id = {run.config.id: run for run in finished}
+    alone, settings = {}, {}
+    for run in finished:
+        config = run.config
+        if config.teaches:
+            continue
+        place = alone if config.teacher is None else settings
+        key = (protocol(config), config.dataset, config.imbalance_factor, config.teacher, config.student)
+        side = (config.method, tuple(sorted(changes(config).items())))
+        place.setdefault(key, {}).setdefault(side, {})[config.seed] = run
+    for (name, dataset, factor, _, student), sides in settings.items():
+        teachers = {seed: by_id.get(_teacher_of(run)) for runs in sides.values() for seed, run in runs.items()}
+        sides[TEACHER, ()] = {seed: run for seed, run in teachers.items() if run}
+        sides |= alone.get((name, dataset, factor, None, student), {})
+    return settings
+
+
+def _teacher_of(run):
+    named = not run.config.teacher.startswith(CUSTOM)
+    return run.config.for_teacher().id if named else None
+
+
+def _compared(claim, setting, sides, printed, epoch):
+    """The rows of a claim in one setting."""
+    own = dict(zip(("protocol", "dataset", "imbalance_factor", "teacher", "student"), setting, strict=True))
+    for better, worse in _pairs(claim, sides):
+        for group in claim.groups:
+            values = [_values(sides[side], group, epoch) for side in (better, worse)]
+            difference = paired(*values)
+            if difference.n:
+                names = {"better": _name(better), "worse": _name(worse), "group": group}
+                place = (*setting[1:], group)
+                gap = printed.get((*place, names["better"]), math.nan) - printed.get((*place, names["worse"]), math.nan)
+                shown = {"published": gap, "seeds": difference.n, "difference": difference.mean}
+                yield own | names | shown | difference._asdict() | {"verdict": verdict(difference)}
+
+
+def _pairs(claim, sides):
+    chosen = {side: dict(side[1]) for side in sides}
+    for better in [side for side, changed in chosen.items() if claim.better.covers(side[0], changed)]:
+        for wanted in claim.worse:
+            for worse in [side for side, changed in chosen.items() if wanted.covers(side[0], changed)]:
+                if worse != better:
+                    yield better, worse
+
+
+def _values(runs, group, epoch):
+    import pandas as pd
+
+    values = {seed: run.result[epoch].get(group) for seed, run in runs.items()}
+    return pd.Series({seed: value for seed, value in values.items() if value is not None}, dtype=float)
+
+
+def _name(side):
+    method, changed = side
+    shown = (f"{name}={value if isinstance(value, str) else format(value, 'g')}" for name, value in changed)
+    return " ".join([method, *shown])
+
+
+def _printed():
+    """{(data set, imbalance factor, teacher, student, group, side): accuracy} of all tables. A student alone and a
+    teacher stand under every pair of networks that they are part of."""
+    frame = published.read().drop_duplicates()
+    pairs = frame[(frame.teacher != "") & (frame.student != "")]
+    pairs = pairs[["dataset", "imbalance_factor", "teacher", "student"]].drop_duplicates()
+    found = {}
+    for row in frame[frame.table != "bkd-5"].itertuples():  # which repeats the tables before it, rounded
+        if (side := _printed_side(row)) is None:
+            continue
+        same = pairs[(pairs.dataset == row.dataset) & (pairs.imbalance_factor == row.imbalance_factor)]
+        for role in ("teacher", "student"):
+            if getattr(row, role):
+                same = same[same[role] == getattr(row, role)]
+        for pair in same.itertuples(index=False):
+            found[(*pair, row.group, side)] = row.accuracy
+    return found
+
+
+def _printed_side(row):
+    """The name of a row's method among the sides of a comparison; None for what is no run's accuracy."""
+    if row.method == TEACHER or not row.options:
+        return row.method if row.method in {*METHODS, TEACHER} else None
+    return _name((row.method, tuple(sorted(changes(published.config_of(row)).items()))))

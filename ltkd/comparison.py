@@ -1,0 +1,119 @@
+"""The papers' numbers beside ours. A run stands beside a published number only if it is that number's run: the config
+of the row under the paper's recipe, whatever the seed. Runs under a protocol of their own have a table of their own.
+
+Everything here takes finished runs (`runs.all_runs`) and returns a DataFrame.
+"""
+
+import math
+from dataclasses import replace
+
+from . import published, runs
+from .cost import images_of
+from .methods import METHODS
+
+TOLERANCE = 1.0  # points within which a number counts as reproduced, however narrow the interval
+NOTE = (
+    "published: as printed; ours: mean ± 95 % interval over seeds of the runs under the paper's recipe, and no others; "
+    "reproduced: within one point, or the interval covers it. No paper says whether its epoch is the last or the best "
+    "on the test set. LTKD's rows say exp-eq15 (its Eq. 15 to the letter), the runs have the recipe's exp, as the "
+    "field's code has it: about one image a class less"
+)
+REPRODUCED, NOT_RUN = "reproduced", "not run"
+ROW = ["table", "source", "dataset", "imbalance_factor", "teacher", "student", "method", "options", "group"]
+
+
+def against(finished, table):
+    """One row a number of a published table (DataFrame): the columns of `published.read` that name it, `published`,
+    then for the last epoch and, as `best_...`, for the best on the test set: `mean` and `ci` (half of the 95 %
+    interval over seeds, NaN for one seed), `difference` (ours − published), `verdict`; `seeds`, how many runs there
+    are; `images`, that one such run trains on.
+
+    Verdicts: reproduced (within one point, or the interval covers the published number), off by so much, not run.
+    """
+    import pandas as pd
+
+    by_id = {run.config.id: run for run in finished}
+    seeds = sorted({run.config.seed for run in finished})
+    rows = []
+    for row in published.read(table).drop_duplicates().itertuples():
+        config = published.config_of(row)
+        if config is None:
+            continue
+        same = [by_id[i] for i in (replace(config, seed=seed).id for seed in seeds) if i in by_id]
+        record = {name: getattr(row, name) for name in ROW} | {"published": row.accuracy, "seeds": len(same)}
+        for prefix, epoch in (("", "last"), ("best_", "best")):
+            values = [run.result[epoch][row.group] for run in same if run.result[epoch].get(row.group) is not None]
+            record |= {prefix + name: value for name, value in _beside(row.accuracy, values).items()}
+        rows.append(record | {"images": images_of(config)})
+    return pd.DataFrame(rows, columns=[*ROW, "published", "seeds", *_columns(""), *_columns("best_"), "images"])
+
+
+def _columns(prefix):
+    return [prefix + name for name in ("mean", "ci", "difference", "verdict")]
+
+
+def _beside(accuracy, values):
+    if not values:
+        return {"mean": math.nan, "ci": math.nan, "difference": math.nan, "verdict": NOT_RUN}
+    mean, half = sum(values) / len(values), runs.interval(values)
+    return {"mean": mean, "ci": half, "difference": mean - accuracy, "verdict": verdict(accuracy, mean, half)}
+
+
+def verdict(accuracy, mean, half):
+    """What a mean and half its interval (NaN for one seed) say of a published number."""
+    off = mean - accuracy
+    if abs(off) <= TOLERANCE + 1e-9 or abs(off) <= half:
+        return REPRODUCED
+    return f"off by {off:+.2f}"
+
+
+def counts(compared):
+    """How many numbers were reproduced, are off, and were not run, by the last and by the best epoch (DataFrame)."""
+    import pandas as pd
+
+    def kind(word):
+        return word if word in (REPRODUCED, NOT_RUN) else "off"
+
+    columns = {"last epoch": "verdict", "best epoch": "best_verdict"}
+    found = {name: compared[column].map(kind).value_counts() for name, column in columns.items()}
+    return pd.DataFrame(found).reindex([REPRODUCED, "off", NOT_RUN]).fillna(0).astype(int)
+
+
+def own_protocols(finished):
+    """Mean and interval over seeds of the runs that are no published number's (DataFrame): `protocol`, in words, then
+    the columns of `runs.summarise`. Not to be set beside the papers' numbers."""
+    import pandas as pd
+
+    known = {config.id for config in _published(sorted({run.config.seed for run in finished}))}
+    own = [run for run in finished if run.config.id not in known]
+    if not own:
+        return pd.DataFrame(columns=["protocol"])
+    frame = runs.table_of(own)
+    frame.insert(0, "protocol", [protocol(run.config) for run in own])
+    return runs.summarise(frame)
+
+
+def _published(seeds):
+    """The configs of all published rows, with each of the seeds."""
+    rows = published.read()
+    rows = rows[rows.table != "bkd-5"].drop_duplicates([*ROW[2:-1]])  # bkd-5 repeats the tables before it
+    configs = {config.id: config for config in map(published.config_of, rows.itertuples()) if config is not None}
+    return [replace(config, seed=seed) for config in configs.values() for seed in seeds]
+
+
+VARIED = ("dataset", "imbalance_factor", "teacher", "student", "method", "seed", "teaches", "classes", "n_groups")
+
+
+def protocol(config):
+    """What a run shares with all that it may be compared with, in words: "laptop", "cifar-crd, epochs = 20"."""
+    options = {name for method in METHODS.values() for name in method.options()}
+    changed = {k: v for k, v in config.overrides().items() if k not in VARIED and k not in options}
+    if config.teaches:  # a student whose teacher learned otherwise says so itself
+        changed.pop("lr", None)
+    return ", ".join([config.recipe, *(f"{name} = {value}" for name, value in changed.items())])
+
+
+def changes(config):
+    """What of a method is not the recipe's: {option or n_groups: value}."""
+    changed = config.overrides()
+    return {name: changed[name] for name in (*METHODS[config.method].options(), "n_groups") if name in changed}

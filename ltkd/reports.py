@@ -1,0 +1,72 @@
+"""Tables of results as the command line prints them: DataFrames of text."""
+
+from .comparison import NOT_RUN
+from .cost import number
+
+ACCURACIES = ("all", "head", "medium", "tail")
+PLACE = {"imbalance_factor": "factor", "teacher": "teacher", "student": "student"}
+
+
+def summary(frame):
+    """The columns of `runs.summarise` that a reader wants: what tells its rows apart, and mean ± interval."""
+    key = ["protocol"] if "protocol" in frame else []
+    key += ["dataset", "imbalance_factor", "teacher", "student", "method"]
+    settings = [c for c in frame.columns[: list(frame.columns).index("seeds")] if c not in key]
+    alike = frame.groupby(key, dropna=False)
+    key += [c for c in settings if (alike[c].nunique(dropna=False) > 1).any()]
+    readable = frame[[*(name for name in key if name not in ("teaches", "classes")), "seeds"]].copy()
+    readable["method"] += [_role(*role) for role in zip(frame["teaches"], frame["classes"], strict=True)]
+    for name in ACCURACIES:
+        pairs = zip(frame[name], frame[f"{name}_ci"], strict=True)
+        readable[name] = [with_interval(mean, half_width) for mean, half_width in pairs]
+    return readable
+
+
+def _role(teaches, classes):
+    """What a row of the table is beside its method."""
+    if isinstance(classes, str):
+        return f" (expert, {len(classes.split(','))} classes)"
+    return " (teacher)" if teaches else ""
+
+
+def compared(frame):
+    """The rows of `comparison.against`: published, ours with its interval, the difference in words."""
+    readable = frame[["dataset", *PLACE]].rename(columns=PLACE)
+    readable["method"] = frame.method + frame.options.map(lambda text: f" {text}" if text else "")
+    readable["group"] = frame.group
+    readable["published"] = frame.published.map("{:.2f}".format)
+    readable["seeds"] = frame.seeds
+    for prefix, title in (("", "last"), ("best_", "best")):
+        pairs = zip(frame[f"{prefix}mean"], frame[f"{prefix}ci"], strict=True)
+        readable[f"{title} epoch"] = [with_interval(mean, half) for mean, half in pairs]
+        readable[f"{title}: verdict"] = frame[f"{prefix}verdict"]
+    not_run = frame.verdict == NOT_RUN
+    readable.loc[not_run, "last: verdict"] = [
+        f"{NOT_RUN} ({number(images)} images a seed)" for images in frame.images[not_run]
+    ]
+    return readable.replace("", "-")
+
+
+def claims(frame):
+    """The rows of `claims.check`: what stands above what, by how much, and the verdict."""
+    readable = frame[["claim", "protocol", "dataset", *PLACE]].rename(columns=PLACE)
+    readable["comparison"] = [f"{better} > {worse}" for better, worse in zip(frame.better, frame.worse, strict=True)]
+    readable["group"], readable["seeds"] = frame.group, frame.seeds
+    readable["papers"] = frame.published.map(_signed)
+    readable["difference"] = frame.difference.map(_signed)
+    readable["95 % interval"] = [
+        f"{low:+.2f} to {high:+.2f}" if low == low else "-" for low, high in zip(frame.low, frame.high, strict=True)
+    ]
+    readable["verdict"] = frame.verdict
+    return readable
+
+
+def _signed(value):
+    return f"{value:+.2f}" if value == value else "-"
+
+
+def with_interval(mean, half_width):
+    """ "61.20 ± 0.45", without the interval where there is none, "-" without either."""
+    if mean != mean:
+        return "-"
+    return f"{mean:.2f}" if half_width != half_width else f"{mean:.2f} ± {half_width:.2f}"
