@@ -86,8 +86,13 @@ def _parts(run):
     history = io.BytesIO()
     columns = [column for column in run.history if column not in MASSES]
     run.history[columns].to_parquet(history, index=False, compression="zstd")
-    parts = (_json(run.config.to_dict()), _json(run.result), history.getvalue(), _test(run))
+    parts = (_json(run.config.to_dict()), _json(portable(run.result)), history.getvalue(), _test(run))
     return dict(zip(PARTS, parts, strict=True))
+
+
+def portable(result):
+    """A run's result without the folder that its data were found in, which means nothing elsewhere."""
+    return result | {"source": result["source"].split(" in ")[0]}
 
 
 def _json(record):

@@ -197,3 +197,8 @@ def test_a_damaged_file_beside_good_runs_is_passed_over_and_named(store, tmp_pat
     (tmp_path / "bad.zip").write_bytes(b"PK")
     assert len(runs.table(tmp_path)) == len(names(store))
     assert [path.name for path in runs.strangers(tmp_path)] == ["bad.zip"]
+
+
+def test_where_the_data_lay_stays_behind():
+    result = {"source": "parquet files in somebody/s/data", "seconds": 1.0}
+    assert portable(result) == {"source": "parquet files", "seconds": 1.0}

@@ -18,6 +18,7 @@ import torch
 from ltkd import RunConfig, runs
 from ltkd.files import write_bytes
 from ltkd.normalization import Normalizer
+from ltkd.packing import portable
 from ltkd.provenance import commit
 from ltkd.recorded import IMAGES, INDEX
 from ltkd.sweep import sweep
@@ -117,7 +118,7 @@ def some_of_each_class(labels, n, seed):
 def write_run(folder, run, train_images, kept):
     """The run without its weights, and with logits of the images that are recorded, in float16."""
     folder.mkdir(parents=True)
-    config, result = run.config.to_dict(), run.result | {"recorded": True}
+    config, result = run.config.to_dict(), portable(run.result) | {"recorded": True}
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     write_history(folder, run.history)
