@@ -144,6 +144,8 @@ class Run:
             network = copy.deepcopy(network)  # the method may change it
         with own_randomness("cpu", 0):  # what a method adds to the network is drawn, and then replaced
             network = self._method().wrap(network)
+        if self.finished and self.result.get("recorded"):
+            raise RunError(f"{self.config.name} was recorded without its weights; fit() its config to train it anew")
         network.load_state_dict(self._read("student.safetensors", load_tensors))
         return network.eval()
 

@@ -201,4 +201,4 @@ def test_a_damaged_file_beside_good_runs_is_passed_over_and_named(store, tmp_pat
 
 def test_where_the_data_lay_stays_behind():
     result = {"source": "parquet files in somebody/s/data", "seconds": 1.0}
-    assert portable(result) == {"source": "parquet files", "seconds": 1.0}
+    assert packing.portable(result) == {"source": "parquet files", "seconds": 1.0}
