@@ -2,10 +2,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: workbook test check lab format clean
+.PHONY: workbook html test check lab format clean
 
 workbook: $(READY)  ## execute all notebooks in order on the embedded data
 	$(BIN)/python notebooks/run.py
+
+html: $(READY)  ## the stored notebooks and an explorer as HTML files to hand out, into workbook/html/
+	$(BIN)/python notebooks/handouts/make.py
 
 test: check  ## everything that must pass
 	$(BIN)/python -m pytest tests notebooks --nbval-lax --nbval-cell-timeout=300

@@ -110,6 +110,8 @@ def protocol(config):
     changed = {k: v for k, v in config.overrides().items() if k not in VARIED and k not in options}
     if config.teaches:  # a student whose teacher learned otherwise says so itself
         changed.pop("lr", None)
+    if "profile" in changed and not isinstance(changed["profile"], str):
+        changed["profile"] = f"{len(changed['profile'])} counts"
     return ", ".join([config.recipe, *(f"{name} = {value}" for name, value in changed.items())])
 
 

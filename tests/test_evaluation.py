@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from helpers import draw, softmax
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
-from ltkd import ClassGroups, evaluation, group_mass
+from ltkd import ClassGroups, ConfigError, evaluation, group_mass, rebalance
 
 GROUPS = ClassGroups(("head", "tail"), torch.tensor([0, 1, 0, 1, 1]))
 COUNTS = np.array([300, 90, 60, 15, 4])
@@ -165,3 +165,82 @@ def test_gradient_by_group_is_the_mean_length_of_softmax_minus_label():
     group = GROUPS.index.numpy()[labels]
     found = evaluation.gradient_by_group(lambda z: F.cross_entropy(z, labels), logits, labels, GROUPS)
     assert found == pytest.approx({"head": lengths[group == 0].mean(), "tail": lengths[group == 1].mean()})
+
+
+def test_calibration_by_group_is_that_of_each_groups_images(answers):
+    logits, labels = answers
+    found = evaluation.calibration_by_group(logits, labels, GROUPS, temperature=2.0, n_bins=15)
+    for g, name in enumerate(GROUPS.names):
+        of = GROUPS.index.numpy()[labels] == g
+        p = softmax(logits[of], 2.0)
+        assert found[name].confidence == pytest.approx(100 * p.max(1).mean())
+        assert found[name].accuracy == pytest.approx(100 * (p.argmax(1) == labels[of]).mean())
+        error = evaluation.expected_calibration_error(logits[of] / 2, labels[of])
+        assert found[name].error == pytest.approx(100 * error)
+    assert list(found) == ["all", "head", "tail"]
+
+
+def test_calibration_leaves_out_a_group_without_images(answers):
+    logits, labels = answers
+    of_head = GROUPS.index.numpy()[labels] == 0
+    assert list(evaluation.calibration_by_group(logits[of_head], labels[of_head], GROUPS)) == ["all", "head"]
+
+
+def test_equal_counts_have_no_slope(answers):
+    assert np.isnan(evaluation.bias_slope(answers[0], [7] * 5))
+
+
+def test_a_higher_temperature_flattens_the_slope():
+    logits = np.tile(np.log(COUNTS), (10, 1))
+    assert evaluation.bias_slope(logits, COUNTS, temperature=2.0) == pytest.approx(0.5)
+
+
+def test_rebalanced_batches_are_those_of_the_loss(answers):
+    logits, labels = answers
+    found = evaluation.rebalance_batches(logits, labels, GROUPS, batch_size=64, temperature=2.0)
+    assert found.teacher.shape == (6, 2)
+    for b in range(6):
+        rows = slice(64 * b, 64 * (b + 1))
+        p = softmax(logits[rows], 2.0)
+        mass = np.stack([p[:, GROUPS.index.numpy() == g].sum(1) for g in range(2)], 1)
+        np.testing.assert_allclose(found.teacher[b], mass.sum(0))
+        np.testing.assert_allclose(found.factors[b], mass.sum(0).mean() / mass.sum(0))
+        scaled = mass * found.factors[b]
+        np.testing.assert_allclose(found.rebalanced[b], (scaled / scaled.sum(1, keepdims=True)).sum(0))
+        np.testing.assert_allclose(found.rebalanced[b], rebalance(torch.tensor(mass)).sum(0))
+        assert found.images[b].tolist() == np.bincount(GROUPS.index.numpy()[labels[rows]], minlength=2).tolist()
+
+
+@pytest.mark.parametrize("batch_size", [0, 401])
+def test_a_batch_has_an_image_and_no_more_than_there_are(answers, batch_size):
+    with pytest.raises(ConfigError, match="between 1 and the number of images, 400"):
+        evaluation.batch_mass(answers[0], GROUPS, batch_size=batch_size)
+
+
+def test_the_terms_of_the_divergence_by_hand(answers):
+    teacher, student = answers[0][:8], draw(8, 5, seed=3).numpy()
+    found = evaluation.kl_terms(teacher, student, GROUPS, temperature=2.0)
+    p, q, index = softmax(teacher, 2.0), softmax(student, 2.0), GROUPS.index.numpy()
+    mass = np.stack([p[:, index == g].sum(1) for g in range(2)], 1)
+    other = np.stack([q[:, index == g].sum(1) for g in range(2)], 1)
+    np.testing.assert_allclose(found.mass, mass)
+    np.testing.assert_allclose(found.cross, (mass * np.log(mass / other)).sum(1))
+    for g in range(2):
+        inner_p, inner_q = p[:, index == g] / mass[:, [g]], q[:, index == g] / other[:, [g]]
+        np.testing.assert_allclose(found.within[:, g], (inner_p * np.log(inner_p / inner_q)).sum(1))
+        # d KL(p~ || q~) / d z = (q~ - p~) / T
+        np.testing.assert_allclose(found.within_gradient[:, g], np.linalg.norm(inner_q - inner_p, axis=1) / 2)
+    slopes = np.stack([q[:, i] * (1 - mass[:, g] / other[:, g]) for i, g in enumerate(index)], 1) / 2
+    np.testing.assert_allclose(found.cross_gradient, np.linalg.norm(slopes, axis=1))
+    assert found.error < 1e-14
+
+
+def test_weighted_terms_sum_to_the_divergence(answers):
+    teacher, student = answers[0][:8], draw(8, 5, seed=3).numpy()
+    terms = evaluation.kl_terms(teacher, student, GROUPS)
+    p, q = softmax(teacher), softmax(student)
+    assert evaluation.weigh(terms).values.sum() == pytest.approx((p * np.log(p / q)).sum(1).mean())
+    by_beta = evaluation.weigh(terms, beta=3.0, images=[2, 5])
+    assert by_beta.weights.tolist() == [3.0, 3.0]
+    np.testing.assert_allclose(by_beta.values[1:], 3 * terms.within[[2, 5]].mean(0))
+    np.testing.assert_allclose(by_beta.pull[1:], 3 * terms.within_gradient[[2, 5]].mean(0))

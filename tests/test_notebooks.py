@@ -14,10 +14,14 @@ NAMES = sorted(path.stem for path in NOTEBOOKS.glob("[0-9]*.ipynb"))
 ALL = [*(NOTEBOOKS / f"{name}.ipynb" for name in NAMES), *sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
 OTHER = {  # a parameter set besides the stored one, small enough for a test
     "01_long_tailed_data": {"profile": "step", "imbalance_factor": 10.0, "n_groups": 2},
-    "02_teacher_bias": {"temperature": 1.0, "batch_size": 32, "epochs": 2, "teacher": "resnet8x0.5"},
-    "03_decomposition": {"temperature": 1.0, "teacher_epochs": 2, "student_epochs": 1, "seed": 3},
-    "04_balanced_losses": {"batch_size": 16, "teacher_epochs": 2, "student_epochs": 1, "seed": 3},
+    "02_teacher_bias": {"source": "live", "temperature": 1.0, "batch_size": 32, "epochs": 2, "teacher": "resnet8x0.5"},
+    "03_decomposition": {"source": "live", "temperature": 1.0, "teacher_epochs": 2, "student_epochs": 1, "seed": 3},
+    "04_balanced_losses": {"source": "live", "batch_size": 16, "teacher_epochs": 2, "student_epochs": 1, "seed": 3},
     "05_distillation_runs": {"seeds": 2, "epochs": 2, "methods": ["ce", "kd", "ltkd"], "live": False},
+    "06_ablations": {"seeds": 1, "epochs": 1, "weights": [0.0, 1.0], "group_numbers": [1, 3], "temperatures": [1.0]},
+    "07_explorer": {"baseline": "kd", "temperature": 1.0, "n_groups": 5, "seed": 3},
+    "08_published_tables": {"table": "ltkd-5", "epoch": "best"},
+    "09_your_own_data": {"methods": ["kd", "ltkd"], "epochs": 2, "seed": 1},
     "10_add_your_method": {"seeds": 2, "epochs": 2, "methods": ["ce"], "tau": 0.5, "temperature": 2.0, "live": False},
 }
 
@@ -111,6 +115,11 @@ def test_it_runs_with_other_parameters(notebook, tmp_path):
     assert all(cell.execution_count for cell in code_cells(output))
 
 
+def test_the_explorer_takes_a_folder_of_runs(store, tmp_path):
+    output = run(NOTEBOOKS / "07_explorer.ipynb", tmp_path, source=str(store), baseline="kd")
+    assert "teacher seed 1" in str(code_cells(output)[3].outputs)  # after the parameters given
+
+
 def test_an_unknown_parameter_stops_the_first_cell_with_one_sentence(notebook, tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         run(notebook, tmp_path, sed=1)
@@ -126,6 +135,7 @@ def test_an_unknown_parameter_stops_the_first_cell_with_one_sentence(notebook, t
         ("01_long_tailed_data", {"imbalance_factor": 0.5}, "must be a number from 1 to 1000"),
         ("02_teacher_bias", {"temperature": "hot"}, "must be a number from 0.1 to 20"),
         ("05_distillation_runs", {"methods": ["ltdk"]}, "did you mean 'ltkd'"),
+        ("07_explorer", {"source": "cifar100"}, "neither a folder of runs nor a recording"),
         ("10_add_your_method", {"tau": -1.0}, "must be a number from 0 to 8"),
     ],
 )

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltkd import METHODS, ClassGroups, evaluation, plots
+from ltkd import METHODS, ClassGroups, evaluation, microscope, plots
 
 COUNTS = np.array([100, 60, 30, 20, 10, 5])
 GROUPS = ClassGroups.by_rank(COUNTS)
@@ -82,6 +82,55 @@ def test_trade_is_relative_to_the_baseline():
     assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(0.0, 0.0), (-2.0, 20.0)]
 
 
+def test_a_long_tail_has_one_axis_of_classes_and_says_who_has_the_images():
+    figure = plots.longtail(COUNTS, GROUPS, ClassGroups.by_shots(COUNTS), log=True)
+    counts = [trace for trace in figure.data if trace.yaxis == "y"]
+    assert np.concatenate([trace.y for trace in counts]).tolist() == COUNTS.tolist()
+    assert counts[0].name == "head: 71.1 % of the images"
+    assert figure.layout.xaxis.matches == "x2" and figure.layout.yaxis.type == "log"
+
+
+def test_long_epochs_are_thinned_out():
+    ones = np.ones((1355, 3))
+    figure = plots.rebalancing(evaluation.Rebalancing(ones, ones, ones, ones), NAMES, batch=0)
+    assert max(len(trace.x) for trace in figure.data) <= 400
+    assert [trace.line.dash for trace in figure.data[:6]] == ["solid"] * 3 + ["dot"] * 3
+
+
+def test_calibration_is_in_per_cent_and_all_images_are_grey():
+    z, labels = logits()
+    by_group = evaluation.calibration_by_group(z, labels, GROUPS)
+    figure = plots.calibration(by_group)
+    accuracy = [trace.y[0] for trace in figure.data if trace.type == "bar" and trace.offsetgroup == "accuracy"]
+    assert accuracy == [group.accuracy for group in by_group.values()]
+    lines = [trace.line.color for trace in figure.data if trace.type == "scatter"]
+    assert lines == [plots.TEXT, plots.TEXT, *plots.PALETTE[:3]]
+
+
+def weighted():
+    z, _ = logits()
+    terms = evaluation.kl_terms(z, z[::-1].copy(), GROUPS)
+    return {"p": {"all": evaluation.weigh(terms)}, "beta": {"all": evaluation.weigh(terms, beta=2.0)}}
+
+
+def test_shares_of_the_gradient_sum_to_a_hundred():
+    figure = plots.weighted_terms(weighted(), NAMES)
+    for axis in ("x3", "x6"):
+        assert sum(trace.y[0] for trace in figure.data if trace.xaxis == axis) == pytest.approx(100)
+
+
+LOOKS = {
+    "kd": microscope.Look({"ce": 1.0, "kd": 3.0}, {"head": 1.0, "medium": 2.0, "tail": 3.0}),
+    "ce": microscope.Look({"ce": 2.0}, {"head": 4.0, "medium": 4.0, "tail": np.nan}),
+}
+
+
+def test_looks_are_compared_as_they_are_or_relatively():
+    plain, relative = plots.looks(LOOKS, NAMES), plots.looks(LOOKS, NAMES, relative=True)
+    assert [list(trace.y) for trace in plain.data[:3]] == [[1.0, 2.0], [3.0, None], [1.0, 4.0]]
+    assert [list(trace.y) for trace in relative.data[:3]] == [[25.0, 100.0], [75.0, None], [0.5, 1.0]]
+
+
 def figures():
     z, labels = logits()
     yield plots.profiles({"a": COUNTS})
@@ -92,6 +141,12 @@ def figures():
     yield plots.confusion(evaluation.group_confusion(z, labels, GROUPS), NAMES)
     yield plots.spread([16, 64], [np.ones((5, 3)), np.ones((5, 3))], NAMES, x="x", y="y", title="t")
     yield plots.class_probabilities({"a": evaluation.softmax(z)[0]}, GROUPS, class_names=list("abcdef"), title="t")
+    ones = np.ones((3, 3))
+    yield plots.longtail(COUNTS, GROUPS, ClassGroups.by_shots(COUNTS), title="t")
+    yield plots.rebalancing(evaluation.Rebalancing(ones, ones, ones, ones), NAMES, batch=1)
+    yield plots.calibration(evaluation.calibration_by_group(z, labels, GROUPS))
+    yield plots.weighted_terms(weighted(), NAMES)
+    yield plots.looks(LOOKS, NAMES)
     yield plots.lines([1, 2], {"a": [1, 2]}, x_title="x", y_title="y", title="t", marked=1.5)
 
 

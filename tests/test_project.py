@@ -6,7 +6,7 @@ import tomllib
 import yaml
 from helpers import PROJECT
 
-CONDA_NAMES = {"torch": "pytorch"}
+CONDA_NAMES = {"torch": "pytorch", "playwright": "playwright-python"}
 NOT_FOR_IMPORT = ("IPython", "ipywidgets", "jupyterlab", "pandas", "papermill", "plotly", "sklearn", "scipy")
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from .looks import PALETTE, TEXT, style
+from .theme import PALETTE, TEXT, style
 
 COLOURS = {"all": TEXT, "head": PALETTE[0], "medium": PALETTE[1], "tail": PALETTE[2]}
 
@@ -32,8 +32,7 @@ def two_by_two(cells, *, y, x, title):
         )
     )
     style(figure, title=title, x=x, y=y, height=340)
-    figure.update_layout(margin={"l": 150})
-    return figure.update_yaxes(autorange="reversed")
+    return figure.update_yaxes(autorange="reversed", automargin=True, title_standoff=20)
 
 
 def against_setting(by_name, *, x, y, title, marked=None, log=False):

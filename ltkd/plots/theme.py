@@ -1,5 +1,7 @@
 """The house style of all figures: one colour a group, one a method, one line style a network."""
 
+from plotly.subplots import make_subplots
+
 from ..methods import METHODS
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart: head, medium, tail, then further groups.
@@ -36,6 +38,27 @@ def style(figure, *, title, x="", y="", height=380, **layout):
     if y:
         figure.update_yaxes(title=y)
     return figure
+
+
+def panels(rows, columns, headings, **spacing):
+    """An empty figure of panels, with headings in a size that fits beside each other."""
+    figure = make_subplots(rows, columns, subplot_titles=headings, **spacing)
+    return figure.update_layout(
+        annotations=[{"font": {"size": 14}, "text": note.text} for note in figure.layout.annotations]
+    )
+
+
+def plain_text(template=None, *, position="outside", **more):
+    """For a bar: its text in one size, upright and whole, which plotly would shrink and turn to fit."""
+    return {
+        "texttemplate": template,
+        "textposition": position,
+        "textfont": {"size": 12},
+        "textangle": 0,
+        "constraintext": "none",
+        "cliponaxis": False,
+        **more,
+    }
 
 
 def group_colour(g):

@@ -1,0 +1,60 @@
+"""Any method's loss on one batch of logits at hand: its terms, and how hard it pulls on the images of each group."""
+
+from typing import NamedTuple
+
+import torch
+
+from . import evaluation
+from .methods import METHODS, Step, Task, check_terms, method_class
+
+# Options that say when in a training a term comes into force; on one batch it is in force.
+OF_TIME = ("warmup", "deferred")
+
+
+class Look(NamedTuple):
+    """terms: {term: its part of the loss}; gradient: {group: mean length of the gradient on an image's logits}."""
+
+    terms: dict
+    gradient: dict
+
+
+def look(method, student_logits, teacher_logits, labels, groups):
+    """A method's loss on one batch: Method, (B, C), (B, C), (B,) -> Look."""
+    student, teacher, labels = (torch.as_tensor(x) for x in (student_logits, teacher_logits, labels))
+    seen = {}
+
+    def loss(logits):
+        terms = method(Step.of_logits(logits, labels, teacher))
+        check_terms(method, terms)
+        seen.update({name: float(term.detach()) for name, term in terms.items()})
+        return sum(terms.values())
+
+    gradient = evaluation.gradient_by_group(loss, student, labels, groups)
+    return Look(seen, gradient)
+
+
+def make(name, class_counts, n_groups, **options):
+    """The method called `name` with its terms at full strength, as late in a training."""
+    cls = method_class(name)
+    in_force = {option: 0.0 for option in OF_TIME if option in cls.options()}
+    return cls(Task.of_counts(class_counts, n_groups), **in_force | options)
+
+
+def methods_on_logits():
+    """The names of the methods of one stage whose loss needs logits alone."""
+    return [name for name, cls in METHODS.items() if cls.needs != "features" and cls.parent is None and _works(cls)]
+
+
+def _works(cls):
+    """Whether the loss reads more than logits shows only when it is computed: here on two images of three classes."""
+    logits, labels = torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 2])
+    try:
+        terms = cls(Task.of_counts([3, 2, 1]))(Step.of_logits(logits, labels, torch.ones(2, 3)))
+        return all(torch.isfinite(term) for term in terms.values())
+    except Exception:
+        return False
+
+
+def options_of(name):
+    """The options of a method that change its loss on one batch: {option: Option}."""
+    return {key: option for key, option in method_class(name).options().items() if key not in OF_TIME}

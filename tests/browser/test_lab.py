@@ -1,0 +1,153 @@
+"""Every notebook in JupyterLab as a reader has it: Run All, then each slider and menu moves the figure below it."""
+
+import re
+import time
+from collections import defaultdict
+from functools import partial
+
+import nbformat
+import pytest
+from helpers import PROJECT
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
+from test_notebooks import NAMES, OTHER
+
+NOTEBOOKS = PROJECT / "notebooks"
+SECONDS = 120  # that a notebook may take, and for the slowest of machines far more than it does
+
+PROMPTS = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
+RED = """() => [...document.querySelectorAll(
+  '[data-mime-type="application/vnd.jupyter.stderr"], .jupyter-widgets-error-widget'
+)].map(output => output.textContent)"""
+# What an output shows: the data of its figures, titles, axes and marks, its texts, and which controls there are, but
+# not what they say, which changes whenever one is moved.
+SHOWN = """output => JSON.stringify([
+  [...output.querySelectorAll('.js-plotly-plot')].map(plot => [plot.layout, plot._fullData.map(
+    ({type, name, visible, x, y, z, text, marker, line, error_y, base}) =>
+      [type, name, visible, x, y, z, text, marker?.color, line?.dash, error_y?.array, base])]),
+  [...output.querySelectorAll('.widget-html, .jp-RenderedHTMLCommon, pre')].map(part => part.textContent),
+  [...output.querySelectorAll('.widget-label, .widget-label-basic')]
+    .filter(label => label.offsetParent).map(label => label.textContent),
+  [...output.querySelectorAll('option')].map(option => option.textContent)])"""
+# anywidget gives a widget two seconds to load, then passes on no message from the kernel to it. A page with six figures
+# takes longer than that on two busy cores, since each brings a plotly.js of its own.
+PATIENT = "(() => { const wait = AbortSignal.timeout; AbortSignal.timeout = ms => wait.call(AbortSignal, 30 * ms); })()"
+# What is chosen in a menu, and another choice; in a list of several one alone.
+CHOICE = """menu => [[...menu.selectedOptions].map(option => option.index),
+  menu.multiple ? menu.options.length - 1 : (menu.selectedIndex + 1) % menu.options.length]"""
+DRAWN = "() => [...document.querySelectorAll('.js-plotly-plot')].every(plot => plot._fullData?.length)"
+
+
+@pytest.fixture(params=NAMES)
+def notebook(request, lab, open_page):
+    """A page with a notebook whose kernel has started, and the list of what goes wrong there."""
+    (url, token, root), name = lab, request.param
+    copy_of(name, root)
+    page, wrong = open_page()
+    page.add_init_script(PATIENT)
+    page.goto(f"{url}lab/workspaces/{name}/tree/{name}.ipynb?token={token}")
+    session, how = f"{url}api/sessions", {"headers": {"Authorization": f"token {token}"}}
+    kernel = started(page, lambda: [s for s in page.request.get(session, **how).json() if s["name"] == f"{name}.ipynb"])
+    yield page, wrong
+    page.request.delete(f"{session}/{kernel}", **how)
+
+
+def test_a_notebook_runs_and_its_controls_move_its_figures(notebook):
+    page, wrong = notebook
+    run_all(page)
+    page.wait_for_function(DRAWN)
+    for output in page.locator(".jp-OutputArea-output:has(.widget-slider, .jupyter-widgets select)").all():
+        output.locator(".js-plotly-plot").first.wait_for()
+        moved = move_controls(page, output)
+        assert [name for name, moves in moved.items() if not any(moves)] == []
+    assert not ours(wrong)
+
+
+def copy_of(name, folder):
+    """A copy of the notebook, without outputs, whose parameters are small."""
+    notebook = load_notebook_node(str(NOTEBOOKS / f"{name}.ipynb"))
+    parameters = {key: True if key == "live" else value for key, value in OTHER.get(name, {}).items()}
+    notebook = parameterize_notebook(notebook, parameters)
+    for cell in notebook.cells:
+        if cell.cell_type == "code":
+            cell.outputs, cell.execution_count = [], None
+    nbformat.write(notebook, folder / f"{name}.ipynb")
+
+
+def started(page, sessions):
+    """Wait for the page's kernel; the id of its session. The page's own sign says "idle" before there is a kernel."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for session in sessions():
+            if session["kernel"]["connections"] and session["kernel"]["execution_state"] == "idle":
+                return session["id"]
+        page.wait_for_timeout(200)  # and not time.sleep, which would hold up the answers to requests
+    raise AssertionError("no kernel has started in 60 seconds")
+
+
+def run_all(page):
+    """Run all cells by the menu, and wait until the last has a number."""
+    page.locator(".jp-CodeCell .jp-InputPrompt").first.wait_for()
+    page.locator(".lm-MenuBar-item:has-text('Run')").click()
+    page.locator("li.lm-Menu-item[data-command='runmenu:run-all']").click()
+    until = time.monotonic() + SECONDS
+    while not all(re.search(r"\d", prompt) for prompt in page.evaluate(PROMPTS)):
+        assert not errors(page)
+        assert time.monotonic() < until, f"not all cells have run: {page.evaluate(PROMPTS)}"
+        page.wait_for_timeout(200)
+    assert not errors(page)
+
+
+def errors(page):
+    """Errors of cells and widgets. JupyterLab shows warnings in the same way: those are no errors."""
+    begins = r"-{20}|\w*(Error|Interrupted): |Error displaying widget|Failed to"
+    return [text for text in page.evaluate(RED) if re.match(begins, text.strip())]
+
+
+def move_controls(page, output):
+    """Move every control of an output, under each of its tabs: {its label: of each move, did the output change?}.
+
+    Each is set back afterwards: in one group, or between two networks that are one, the next has nothing to move.
+    """
+    place, moved = output.element_handle(), defaultdict(list)
+
+    def there_and_back(control, move, back):
+        moved[label_of(control)].append(changes(page, place, move) and changes(page, place, back))
+
+    for tab in output.locator(".widget-toggle-buttons button:visible").all() or [None]:
+        if tab is not None and "mod-active" not in tab.get_attribute("class"):
+            moved[tab.inner_text()].append(changes(page, place, tab.click))
+        for handle in output.locator(".widget-slider .noUi-handle:visible").all():
+            low, high, now = (float(handle.get_attribute(f"aria-value{name}")) for name in ("min", "max", "now"))
+            keys = ("ArrowRight", "ArrowLeft") if now < (low + high) / 2 else ("ArrowLeft", "ArrowRight")
+            there_and_back(handle, *(partial(handle.press, key) for key in keys))
+        for menu in output.locator("select:visible").all():
+            chosen, other = menu.evaluate(CHOICE)
+            if [other] != chosen:
+                there_and_back(menu, *(partial(menu.select_option, index=index) for index in (other, chosen)))
+        for box in output.locator(".widget-checkbox input:visible").all():
+            there_and_back(box, box.click, box.click)
+    return moved
+
+
+def label_of(control):
+    return control.evaluate("""control => {
+      const widget = control.closest('.widget-inline-hbox, .widget-checkbox');
+      return (widget.querySelector('.widget-label, .widget-label-basic') ?? widget).innerText.trim(); }""")
+
+
+def changes(page, output, move):
+    """Does the output show something else after the move?"""
+    before = page.evaluate(SHOWN, output)
+    move()
+    until = time.monotonic() + 10
+    while page.evaluate(SHOWN, output) == before:
+        if time.monotonic() > until:
+            return False
+        page.wait_for_timeout(50)
+    return True
+
+
+def ours(wrong):
+    """Faults that are not JupyterLab's own."""
+    return [fault for fault in wrong if not re.search("favicon|service worker|Failed to load resource.*40[34]", fault)]

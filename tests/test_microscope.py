@@ -1,0 +1,64 @@
+"""The microscope shows the loss that a method trains with, and finds the methods that it can show."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import draw
+
+from ltkd import METHODS, ClassGroups, Method, Step, losses, microscope
+
+COUNTS = [60, 30, 15, 8, 4, 2]
+GROUPS = ClassGroups.by_rank(COUNTS)
+
+
+@pytest.fixture
+def batch():
+    return draw(24, 6, seed=0), draw(24, 6, seed=1), torch.arange(24) % 6
+
+
+def test_the_terms_are_those_of_the_loss(batch):
+    student, teacher, labels = batch
+    seen = microscope.look(microscope.make("ltkd", COUNTS, 3, alpha=2.0), student, teacher, labels, GROUPS)
+    cross, within = losses.ltkd_terms(student, teacher, GROUPS, temperature=4.0)
+    assert seen.terms["cross"] == pytest.approx(2 * float(cross))
+    assert seen.terms["within"] == pytest.approx(6 * float(within))
+
+
+def test_the_gradient_is_the_difference_of_probabilities(batch):
+    student, teacher, labels = batch
+    method = microscope.make("kd", COUNTS, 3, ce_weight=0.0, kd_weight=1.0, temperature=2.0)
+    seen = microscope.look(method, student, teacher, labels, GROUPS)
+    lengths = (2 * ((student / 2).softmax(1) - (teacher / 2).softmax(1))).norm(dim=1).numpy()
+    expected = [lengths[GROUPS.index.numpy()[labels] == g].mean() for g in range(3)]
+    np.testing.assert_allclose(list(seen.gradient.values()), expected)
+
+
+def test_a_group_without_an_image_has_no_gradient(batch, recwarn):
+    student, teacher, labels = batch
+    seen = microscope.look(microscope.make("ce", COUNTS, 3), student, teacher, labels * 0, GROUPS)
+    assert np.isnan(seen.gradient["tail"]) and seen.gradient["head"] > 0 and not recwarn.list
+
+
+def test_methods_with_features_stages_or_branches_are_left_out():
+    known = microscope.methods_on_logits()
+    assert {"ce", "kd", "bkd", "ltkd", "dkd", "dist", "balanced-softmax"} <= set(known)
+    assert not {"fitnet", "reviewkd", "catkd", "crt", "bkd+crt", "bbn", "lfme", "oltr"} & set(known)
+
+
+def test_a_method_of_ones_own_is_found(monkeypatch):
+    class Mine(Method):
+        """Mean square of the logits."""
+
+        def forward(self, step: Step):
+            return {"square": step.logits.square().mean()}
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    assert "mine" in microscope.methods_on_logits()
+
+
+def test_a_term_that_comes_late_is_in_force(batch):
+    student, teacher, labels = batch
+    drw = microscope.look(microscope.make("bkd", COUNTS, 3), student, teacher, labels, GROUPS)
+    weights = losses.effective_number_weights(COUNTS)
+    assert drw.terms["bkd"] == pytest.approx(float(losses.bkd(student, teacher, weights, temperature=2.0)))
+    assert not set(microscope.options_of("ltkd")) & {"warmup", "deferred"}
