@@ -83,12 +83,21 @@ def run_sweep(given):
     finished, failed = sweep(configs, jobs=given.jobs, until=until, **options.where(given))
     left = len(configs) - len(finished) - len(failed)
     print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
-    if left:
+    stuck = left and not _moved(given.runs, started)
+    if stuck:
+        print(f"time is up, and no epoch was finished in it; give more than --minutes {given.minutes:g}")
+    elif left:
         print(f"time is up with {left} runs to go; give the same command again to go on")
     if given.export:
         involved = {config.id for config in in_order(configs)}
         _export([run for run in _finished(given.runs) if run.config.id in involved], given.export)
-    return 1 if failed else 3 if left else 0
+    return 1 if failed or stuck else 3 if left else 0
+
+
+def _moved(folder, since):
+    """Whether a run was finished, or a state of one stored, since then (seconds since 1970)."""
+    written = [*runs.runs_folder(folder).glob("*/result.json"), *runs.runs_folder(folder).glob("*/checkpoint.pt")]
+    return any(path.stat().st_mtime >= since - 1 for path in written)  # some file systems cut off the fraction
 
 
 def _say_what_it_costs(configs, given):

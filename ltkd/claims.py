@@ -17,12 +17,14 @@ from .statistics import paired
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 ANY = "any"  # as options: every value that was run
+MORE = "more"  # as an option: every value that was run above the recipe's number of groups, three
 PEERS = ("kd", "dkd", "reviewkd", "dist", "catkd")
 
 
 class Side(NamedTuple):
     """One side of a comparison: a method, and the options in which it differs from the recipe's. `ANY` as an option's
-    value stands for every value that was run, the recipe's too, but for 0, which leaves a term out."""
+    value stands for every value that was run, the recipe's too, but for 0, which leaves a term out; `MORE` for every
+    one above three."""
 
     method: str
     options: tuple = ()
@@ -31,6 +33,8 @@ class Side(NamedTuple):
         wanted = dict(self.options)
         if method != self.method:
             return False
+        if MORE in wanted.values():
+            return set(changed) == set(wanted) and all(value > 3 for value in changed.values())
         if ANY not in wanted.values():
             return changed == wanted
         return set(changed) <= set(wanted) and 0 not in changed.values()
@@ -63,7 +67,7 @@ CLAIMS = (
     Claim("the within-group term helps alone", "LTKD, Tab. 5", WITHIN, (Side("kd"),)),
     Claim("both terms are better than either", "LTKD, Tab. 5", LTKD, (CROSS, WITHIN)),
     Claim("LTKD is above ReviewKD at any alpha and beta", "LTKD, Fig. 5", WEIGHTS, (Side("reviewkd"),)),
-    Claim("more groups are better", "LTKD, text to Tab. 6", Side("ltkd", (("n_groups", ANY),)), (LTKD,), ("all",)),
+    Claim("more groups are better", "LTKD, text to Tab. 6", Side("ltkd", (("n_groups", MORE),)), (LTKD,), ("all",)),
     Claim("BKD beats its teacher", "BKD, Sec. 1", BKD, (Side(TEACHER),), SHOTS),
     Claim("BKD is above KD and CB", "BKD, Tab. 5", BKD, (Side("kd"), Side("cb")), SHOTS),
     Claim("BKD is above the student alone", "BKD, Tab. 1 to 5", BKD, (Side("ce"),), SHOTS),
@@ -78,7 +82,8 @@ def check(finished, claims=CLAIMS, *, epoch="last"):
 
     `difference`: better − worse in points, the mean over `seeds` pairs, with its 95 % interval by Student's t (low,
     high) and by the bootstrap; `published`: the same difference in the papers, where one of their tables has both.
-    Verdict: holds (the interval is above zero), does not hold (below), undecided, not run (a row without a protocol).
+    Verdict: holds (the interval is above zero), does not hold (below), undecided, not run: a claim that nothing was run
+    for has one such row, without a protocol; where one side was run, so has each method that it was not held against.
     """
     import pandas as pd
 
@@ -174,6 +179,8 @@ def _compared(claim, setting, sides, printed, epoch):
                 gap = printed.get((*place, names["better"]), math.nan) - printed.get((*place, names["worse"]), math.nan)
                 shown = {"published": gap, "seeds": difference.n, "difference": difference.mean}
                 yield own | names | shown | difference._asdict() | {"verdict": verdict(difference)}
+    for wanted in _missing(claim, sides):
+        yield own | {"better": _name(claim.better), "worse": _name(wanted), "seeds": 0, "verdict": NOT_RUN}
 
 
 def _pairs(claim, sides):
@@ -183,6 +190,14 @@ def _pairs(claim, sides):
             for worse in [side for side, changed in chosen.items() if wanted.covers(side[0], changed)]:
                 if worse != better:
                     yield better, worse
+
+
+def _missing(claim, sides):
+    """What a claim's better side was not held against."""
+    chosen = [(method, dict(changed)) for method, changed in sides]
+    if not any(claim.better.covers(*side) for side in chosen):
+        return []
+    return [wanted for wanted in claim.worse if not any(wanted.covers(*side) for side in chosen)]
 
 
 def _values(runs, group, epoch):

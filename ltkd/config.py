@@ -180,6 +180,8 @@ class RunConfig:
         expected = RunConfig.make(self.recipe, **same).to_dict()
         usual = _plain_defaults() | RECIPES[self.recipe].defaults
         changed = {k: v for k, v in self.to_dict().items() if v != expected[k] and k != "options"}
+        if _unless(3, self.n_groups) is None:
+            changed.pop("n_groups", None)
         changed |= {k: v for k, v in networks.items() if v != usual[k]}
         return changed | {k: v for k, v in self.options.items() if v != expected["options"][k]}
 

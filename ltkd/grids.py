@@ -94,9 +94,9 @@ def _rows(axes):
         if name in axes:
             there = dict.fromkeys(getattr(row, name) for row in found)
             found = [row for row in found if getattr(row, name) in axes[name]]
-            if not found:
+            if missing := [value for value in axes[name] if value not in there]:
                 raise ConfigError(
-                    f"no row of {', '.join(axes[TABLE])} has {name} = {', '.join(map(str, axes[name]))}; there are "
+                    f"no row of {', '.join(axes[TABLE])} has {name} = {', '.join(map(str, missing))}; there are "
                     f"{', '.join(str(each) for each in there if each != '')}"
                 )
     return found

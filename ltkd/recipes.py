@@ -28,7 +28,7 @@ class Recipe:
 
 
 LTKD_ASSUMPTIONS = {
-    "ltkd.temperature": "not in the paper; its printed batch sums 27.88 / 19.28 / 16.83 fit a teacher softened by 4",
+    "ltkd.temperature": "not in the paper; the field's usual 4; its printed batch sums do not settle it (notebook 02)",
     "ltkd.ce_weight": "not in the paper; 1, as in DKD's code, on whose framework its pairs and batch size point",
     "ltkd.warmup": "not in the paper; 20 of 240 epochs, as in DKD's code",
     "ltkd.alpha": "the paper gives 6 for one network pair at gamma = 20 (Fig. 5), nothing for the others",
@@ -315,7 +315,10 @@ RECIPES = {
             "augmentation": "none",
             "test_every": 1,
         },
-        {"ltkd": {"alpha": 1.0, "beta": 1.0, "warmup": 0.1}},
+        {
+            "kd": {"ce_weight": 1.0, "kd_weight": 1.0},  # labels weigh as much as in bkd and ltkd
+            "ltkd": {"alpha": 1.0, "beta": 1.0, "warmup": 0.1},
+        },
         assumptions={"epochs": "this project's own protocol"},
     ),
 }

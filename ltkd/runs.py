@@ -176,7 +176,7 @@ class Run:
             raise RunError(f"{path} is damaged ({error}); remove it to train this run from its beginning") from error
 
     def save_checkpoint(self, state):
-        """Replace the stored state by `state`, as `packed` made it."""
+        """Replace the stored state by `state`, as `checkpoint_bytes` made it."""
         write_bytes(self.folder / "checkpoint.pt", state)
 
     def finish(self, network, logits, labels, class_counts, history, result):
@@ -211,7 +211,7 @@ def predict(network, batches):
     return torch.cat([network(images) for images in batches]).float().cpu().numpy()
 
 
-def packed(state):
+def checkpoint_bytes(state):
     """A state of tensors and plain values as bytes, which later steps of training cannot change."""
     buffer = io.BytesIO()
     torch.save(state, buffer)

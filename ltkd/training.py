@@ -14,7 +14,7 @@ from .methods import check_terms
 from .provenance import commit, hardware
 from .randomness import own_randomness
 from .recording import ProgressBar, prefixed
-from .runs import Run, packed, predict
+from .runs import Run, checkpoint_bytes, predict
 
 CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, or one epoch where that is longer
 
@@ -82,7 +82,7 @@ def _train(run, job, data, progress, callbacks):
             bar.show(row)
             if epoch < epochs:
                 job.method.end_epoch(job.student.eval(), job.held_out)
-                state = packed(job.state() | {"history": history, "seconds": time.monotonic() - started})
+                state = checkpoint_bytes(job.state() | {"history": history, "seconds": time.monotonic() - started})
                 if time.monotonic() - stored_at >= CHECKPOINT_SECONDS and parallel.is_first():
                     run.save_checkpoint(state)
                     stored_at = time.monotonic()

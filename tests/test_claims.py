@@ -77,7 +77,23 @@ def test_networks_factors_and_subsets_are_never_mixed():
     others = [{"teacher": "vgg13"}, {"imbalance_factor": 100.0}, {"subset_seed": 5}, {"student": "vgg8"}]
     for other in others:
         done = runs_of("ltkd", [60, 61]) + runs_of("kd", [50, 51], **other)
-        assert [row.verdict for row in claim("LTKD is above every other distillation", done)] == ["not run"], other
+        assert {row.verdict for row in claim("LTKD is above every other distillation", done)} == {"not run"}, other
+
+
+def test_what_a_claim_was_not_held_against_is_said():
+    rows = claim("BKD is above KD and CB", runs_of("bkd", [60, 61]) + runs_of("kd", [50, 51]))
+    assert {(row.worse, row.verdict) for row in rows} == {("kd", "holds"), ("cb", "not run")}
+
+
+def test_fewer_groups_than_three_are_not_more():
+    done = runs_of("ltkd", [60, 61]) + runs_of("ltkd", [40, 41], n_groups=1) + runs_of("ltkd", [62, 63], n_groups=10)
+    row = one("more groups are better", done)
+    assert (row.better, row.difference) == ("ltkd n_groups=10", 2)
+
+
+def test_three_groups_are_the_recipe_s_even_where_somebody_says_so():
+    row = one("LTKD is above BKD", runs_of("ltkd", [60, 61], n_groups=3) + runs_of("bkd", [50, 51]))
+    assert row.difference == 10
 
 
 def test_a_student_alone_is_compared_whoever_teaches_the_other():

@@ -239,6 +239,12 @@ def test_minutes_must_be_a_time(minutes, capsys):
     assert "--minutes" in capsys.readouterr().err
 
 
+def test_a_sitting_too_short_for_an_epoch_does_not_ask_for_another(tmp_path, capsys):
+    short = ("--method", "ce", "--epochs", "50", "--minutes", "0.0001", "--quiet", "--runs", str(tmp_path))
+    assert call("sweep", *short) == 1
+    assert "no epoch was finished in it; give more than --minutes 0.0001" in capsys.readouterr().out
+
+
 # --- runs from machine to machine ---
 
 

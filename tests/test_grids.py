@@ -66,6 +66,11 @@ def test_networks_methods_and_factors_choose_among_the_rows_of_a_table():
     assert (config.method, config.student, config.imbalance_factor, config.seed) == ("ltkd", "resnet8x4", 100, 5)
 
 
+def test_a_misspelt_choice_among_others_is_not_passed_over():
+    with pytest.raises(ConfigError, match=r"no row of ltkd-1 has method = dkdd; there are"):
+        grid("ltkd-table1", method=["ltkd", "dkdd"])
+
+
 def test_a_choice_that_leaves_no_row_says_what_there_is():
     with pytest.raises(ConfigError, match=r"no row of ltkd-1 has method = bkd; there are teacher, ce, dkd"):
         grid("ltkd-table1", method=["bkd"])

@@ -147,3 +147,9 @@ def test_images_on_disk_are_too_many_to_pack(tmp_path, monkeypatch):
     monkeypatch.setattr(type(data), "streamed", True)
     with pytest.raises(DataError, match="too large to be packed"):
         packed.pack(data, tmp_path, RunConfig.make(method="ce"))
+
+
+def test_packs_of_different_counts_have_different_names():
+    about = {"name": "digits", "imbalance_factor": 1.0, "seed": 0, "image_size": None}
+    names = {packed._stem(about | {"profile": [n] * 10}) for n in (10, 20)}
+    assert len(names) == 2

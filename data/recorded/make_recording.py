@@ -32,6 +32,9 @@ WHOLE = ("teacher",)  # networks of which all training images are recorded; of t
 def main():
     given = arguments()
     configs = wanted(given)
+    packed = {run.config.id for run in runs.packed_runs(given.runs)}
+    if lacking := [config.name for config in configs.values() if config.id in packed]:
+        raise SystemExit(f"{lacking[0]} is packed there, without weights to be asked; choose another folder: --runs")
     where = {"runs": given.runs, "data_root": given.data, "progress": False}
     finished, failed = sweep(list(configs.values()), jobs=given.jobs, **where)
     if failed:

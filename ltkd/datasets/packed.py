@@ -4,6 +4,7 @@ The file is parquet: an image a row, losslessly compressed, with its half and la
 for. `datasets.load` finds it in the data root and answers as from the whole data set, to the same pixel.
 """
 
+import hashlib
 import io
 import json
 from functools import partial
@@ -93,7 +94,9 @@ def _shown(about):
 
 
 def _stem(about):
-    profile = about["profile"] if isinstance(about["profile"], str) else "counts"
+    profile = about["profile"]
+    if not isinstance(profile, str):
+        profile = "counts" + hashlib.sha256(repr(tuple(profile)).encode()).hexdigest()[:6] + "-"
     size = "" if about["image_size"] is None else f"-{about['image_size']}px"
     seed = "" if about["seed"] is None else f"-s{about['seed']}"
     return f"{Path(about['name']).name}-{profile}{about['imbalance_factor']:g}{seed}{size}"

@@ -86,14 +86,14 @@ def _stages(batches, names, batch):
 def mass_by_temperature(
     temperatures, masses, groups, *, marked=None, title="The teacher's group mass on balanced images"
 ):
-    """Mean group mass against temperature, and dotted what a fair teacher would give: each group's share of the
+    """Mean group mass against temperature, and dotted each group's share of the
     classes. masses (n_temperatures, G), in 0 to 1; marked: a temperature to point at."""
     figure = go.Figure()
     for g, name in enumerate(groups.names):
         line, fair = {"color": group_colour(g)}, groups.sizes[g] / groups.n_classes
         figure.add_scatter(x=temperatures, y=np.asarray(masses)[:, g], name=name, mode="lines", line=line)
         ends, dotted = [temperatures[0], temperatures[-1]], line | {"dash": "dot"}
-        figure.add_scatter(x=ends, y=[fair, fair], name=f"{name}, fair", mode="lines", line=dotted)
+        figure.add_scatter(x=ends, y=[fair, fair], name=f"{name}, share of classes", mode="lines", line=dotted)
     if marked is not None:
         figure.add_vline(x=marked, line_dash="dash", line_color=TEXT, annotation_text=f"T = {marked:g}")
     return style(figure, title=title, x="temperature", y="mean probability of the group")
