@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 
 from . import evaluation
+from .errors import ConfigError
 from .methods import METHODS, Step, Task, check_terms, method_class
 
 # Options that say when in a training a term comes into force; on one batch it is in force.
@@ -42,17 +43,26 @@ def make(name, class_counts, n_groups, **options):
 
 def methods_on_logits():
     """The names of the methods of one stage whose loss needs logits alone."""
-    return [name for name, cls in METHODS.items() if cls.needs != "features" and cls.parent is None and _works(cls)]
+    return [name for name in METHODS if why_not(name) is None]
 
 
-def _works(cls):
-    """Whether the loss reads more than logits shows only when it is computed: here on two images of three classes."""
+def why_not(name):
+    """The error that keeps a method's loss from being computed from logits alone; None where it can be."""
+    cls = method_class(name)
+    if cls.needs == "features":
+        return ConfigError("it needs features")
+    if cls.parent is not None:
+        return ConfigError("it goes on from another method's run")
+    # Whether the loss reads more than logits shows only when it is computed: here on two images of three classes.
     logits, labels = torch.zeros(2, 3, requires_grad=True), torch.tensor([0, 2])
     try:
-        terms = cls(Task.of_counts([3, 2, 1]))(Step.of_logits(logits, labels, torch.ones(2, 3)))
-        return all(torch.isfinite(term) for term in terms.values())
-    except Exception:
-        return False
+        method = cls(Task.of_counts([3, 2, 1]))
+        terms = method(Step.of_logits(logits, labels, torch.ones(2, 3)))
+        check_terms(method, terms)
+    except Exception as error:  # of a reader's own method, too: `loss_microscope` says it
+        return error
+    wrong = [name for name, term in terms.items() if not torch.isfinite(term)]
+    return ConfigError(f"its term {wrong[0]!r} is not finite where all logits are equal") if wrong else None
 
 
 def options_of(name):

@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from ltkd import LtkdError, Run, evaluation, recorded, runs, widgets
+from ltkd import LtkdError, Run, evaluation, packing, recorded, runs, widgets
 from ltkd.plots import accuracy_by_size, class_confusions, group_confusions, trade
 from ltkd.widgets.browser import ACCURACY, BY_SIZE, CLASSES, GROUPS, HISTORY, TRADE, VIEWS
 from ltkd.widgets.shelf import Shelf
@@ -183,6 +183,79 @@ def test_settings_that_differ_are_in_the_name_and_never_averaged(store, tmp_path
     (folder / "config.json").write_text(json.dumps(config | {field: value}))
     settings = list(Shelf([run, Run.load(folder)]).table["setting"])
     assert len(set(settings)) == 2 and str(value) in settings[1]
+
+
+@pytest.fixture
+def crossed(store, tmp_path):
+    """Four runs of ltkd: two seeds on each of two subsets."""
+    for run in (Run.load(folder) for folder in store.glob("*-ltkd-s?-*")):
+        for subset in (0, 1):
+            folder = shutil.copytree(run.folder, tmp_path / f"{run.config.seed}{subset}")
+            config = json.dumps(run.config.to_dict() | {"subset_seed": subset})
+            (folder / "config.json").write_text(config)
+    return tmp_path
+
+
+def test_runs_that_differ_in_their_subset_are_all_there(crossed):
+    browser = widgets.RunBrowser(crossed)
+    assert set(browser.shelf.runs) == {f"ltkd subset {subset} seed {seed}" for subset in (0, 1) for seed in (0, 1)}
+    assert "mean of 4 seeds" in show(browser, ACCURACY).layout.title.text
+    stacks = browser._by_setting(list(browser.shelf.runs), lambda run: run.result["last"]["all"], "all")
+    assert {name: len(stack) for name, stack in stacks.items()} == {"ltkd": 4}
+
+
+def test_runs_that_nothing_else_tells_apart_have_their_place_in_the_name(store, tmp_path):
+    run = Run.load(next(store.glob("*-kd-s0-*")))
+    copy = Run.load(shutil.copytree(run.folder, tmp_path / "copy"))
+    names = list(Shelf([run, copy]).runs)
+    assert len(names) == 2 and names[1].endswith(f"{run.config.id} in {tmp_path} seed 0")
+
+
+def test_a_profile_of_counts_is_short_in_a_name_and_never_mixed_with_another(store, tmp_path):
+    run, found = Run.load(next(store.glob("*-kd-s0-*"))), []
+    for counts in ([90] * 10, [80] * 10, [80] * 9 + [70]):
+        folder = shutil.copytree(run.folder, tmp_path / f"{sum(counts)}")
+        (folder / "config.json").write_text(json.dumps(run.config.to_dict() | {"profile": counts}))
+        found.append(Run.load(folder))
+    assert list(Shelf([run, found[0]]).runs) == ["kd exp", "kd 90, 90, 90, …"]
+    assert len(set(Shelf(found).table["setting"])) == 3
+
+
+@pytest.fixture
+def packed(store, tmp_path):
+    packing.pack(runs.all_runs(store), tmp_path / "packed" / "a.zip")
+    return tmp_path / "packed"
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_packed_runs_are_drawn_as_their_folders_are(store, packed, view):
+    numbers = []
+    for source in (store, packed, packed / "a.zip"):
+        browser = widgets.RunBrowser(source, show=view, baseline="kd")
+        assert len(browser.rows.options) == 6 and "Left out" not in browser.note.value
+        browser.rows.value = sorted(browser.shelf.runs)
+        figures = [browser.figure.to_plotly_json()["data"], show(browser, view, "kd seed 0").to_plotly_json()["data"]]
+        numbers.append([[(t["type"], t.get("x"), t.get("y"), t.get("z")) for t in traces] for traces in figures])
+    np.testing.assert_equal(numbers[1], numbers[0])
+    np.testing.assert_equal(numbers[2], numbers[0])
+
+
+def test_what_packed_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
+    monkeypatch.setattr(packing, "MOST_CLASSES", 9)
+    packing.pack(runs.all_runs(store), tmp_path / "a.zip")
+    browser = widgets.RunBrowser(tmp_path, show=GROUPS)
+    assert browser.note.value.count("packed runs of so many classes hold no confusion") == 1
+    assert "ltkd seed 0" in browser.note.value
+    with pytest.raises(LtkdError, match="packed runs hold no logits"):
+        browser.shelf.answers()
+
+
+def test_answers_are_those_of_the_runs_that_have_logits(store, tmp_path):
+    folder = next(store.glob("*-kd-s0-*"))
+    packing.pack(runs.all_runs(store), tmp_path / "a.zip")
+    shutil.copytree(folder, tmp_path / folder.name)
+    shelf = Shelf(tmp_path)
+    assert len(shelf.runs) == 6 and shelf.answers().names == ("kd seed 0",)
 
 
 def test_unfinished_and_damaged_runs_are_left_out_in_one_line(store, tmp_path):

@@ -198,9 +198,10 @@ def test_a_failed_run_is_reported_and_the_others_are_finished(tmp_path, capsys):
 def test_a_grid_file_says_the_same_as_options(tmp_path, capsys):
     grid = tmp_path / "grid.toml"
     grid.write_text("\n".join(f"{k} = {v!r}" for k, v in {"method": ["ce", "kd"], "seed": [0, 1], **ONE_EPOCH}.items()))
-    assert call("sweep", grid, "--dry-run") == 0
+    here = ("--dry-run", "--runs", tmp_path / "runs")
+    assert call("sweep", grid, *here) == 0
     from_file = capsys.readouterr().out
-    assert call("sweep", "--method", "ce", "kd", "--seed", "0", "1", *SHORT, "--dry-run") == 0
+    assert call("sweep", "--method", "ce", "kd", "--seed", "0", "1", *SHORT, *here) == 0
     assert capsys.readouterr().out.splitlines()[:5] == from_file.splitlines()[:5]
     assert "4 runs, 0 of them finished; 2 more that they build on\n" in from_file
 

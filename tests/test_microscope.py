@@ -56,6 +56,20 @@ def test_a_method_of_ones_own_is_found(monkeypatch):
     assert "mine" in microscope.methods_on_logits()
 
 
+@pytest.mark.parametrize(
+    ("forward", "why"),
+    [
+        (lambda self, step: {"square": step.logits.sqare().mean()}, "no attribute 'sqare'"),
+        (lambda self, step: step.logits.mean(), "must return a dict of named terms"),
+        (lambda self, step: {"root": step.logits.mean().log()}, "term 'root' is not finite"),
+    ],
+)
+def test_what_is_wrong_with_a_method_of_ones_own_is_kept(monkeypatch, forward, why):
+    monkeypatch.setitem(METHODS, "mine", type("Mine", (Method,), {"forward": forward}))
+    assert "mine" not in microscope.methods_on_logits()
+    assert why in str(microscope.why_not("mine"))
+
+
 def test_a_term_that_comes_late_is_in_force(batch):
     student, teacher, labels = batch
     drw = microscope.look(microscope.make("bkd", COUNTS, 3), student, teacher, labels, GROUPS)

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from ltkd import LtkdError, Run, RunConfig, fit, plots, recorded, widgets
+from ltkd import LtkdError, Run, RunConfig, fit, packing, plots, recorded, runs, widgets
 from ltkd.widgets import monitor as module
 from ltkd.widgets.monitor import GROUP_MASS, SHOWN
 
@@ -95,8 +95,8 @@ def test_fit_feeds_it(tmp_path):
 @pytest.mark.parametrize("show", [name for name in SHOWN if name != GROUP_MASS])
 def test_every_line_is_a_column_of_the_history(stored, store, show):
     stored.panel["show"].value = show
-    runs = {name: run.history for name, run in widgets.Shelf(store).runs.items()}
-    columns = {tuple(h[c].dropna()) for h in runs.values() for c in h if h[c].dtype.kind in "if"}
+    of_runs = {name: run.history for name, run in widgets.Shelf(store).runs.items()}
+    columns = {tuple(h[c].dropna()) for h in of_runs.values() for c in h if h[c].dtype.kind in "if"}
     assert stored.figure.data and all(tuple(trace.y) in columns for trace in stored.figure.data)
 
 
@@ -154,6 +154,14 @@ def test_without_a_teacher_there_is_no_mass_and_a_sentence_says_so():
     monitor = trained(widgets.TrainingMonitor(show=GROUP_MASS), method="ce")
     monitor.draw()
     assert not monitor.figure.data and "choose kd, bkd or ltkd" in monitor.note.value
+
+
+def test_packed_runs_have_curves_and_no_masses(store, tmp_path):
+    packing.pack(runs.all_runs(store), tmp_path / "a.zip")
+    monitor = widgets.TrainingMonitor(tmp_path)
+    assert {trace.name for trace in monitor.figure.data} == {"teacher", "kd", "ltkd"}
+    monitor.panel["show"].value = GROUP_MASS
+    assert not monitor.figure.data and ">Packed runs hold no group mass of batches.<" in monitor.note.value
 
 
 def test_a_damaged_history_is_left_out_and_named(store, tmp_path):

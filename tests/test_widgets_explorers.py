@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 import pytest
 from helpers import random_dataset, softmax
 
-from ltkd import ClassGroups, ConfigError, microscope, widgets
+from ltkd import METHODS, ClassGroups, ConfigError, Method, microscope, widgets
 from ltkd.datasets import class_counts
 from ltkd.saved_logits import SavedLogits
 
@@ -221,6 +221,53 @@ def test_one_network_alone_has_no_student(small):
 def test_a_method_that_needs_more_than_logits_is_refused(small):
     with pytest.raises(ConfigError, match="'fitnet' cannot be computed from logits alone"):
         widgets.loss_microscope(small, methods=["fitnet"])
+
+
+@pytest.mark.parametrize("how", [{"methods": ["mine"]}, {"tune": "mine"}])
+def test_an_error_in_a_method_of_ones_own_is_said(small, monkeypatch, how):
+    class Mine(Method):
+        """With a slip of the pen."""
+
+        def forward(self, step):
+            return {"square": step.logits.sqare().mean()}
+
+    monkeypatch.setitem(METHODS, "mine", Mine)
+    with pytest.raises(ConfigError, match=r"'mine' cannot.*AttributeError: .*no attribute 'sqare'") as caught:
+        widgets.loss_microscope(small, **how)
+    assert isinstance(caught.value.__cause__, AttributeError)
+
+
+@pytest.mark.parametrize("name", ["group mass", "decomposition", "microscope"])
+def test_controls_of_one_value_are_not_shown(name):
+    few = networks(10, 90, np.array([90, 2]))  # two classes; ten training images are one batch of eight
+    panel = EXPLORERS[name](few).panel
+    single = {"batch", "batch_size"} | ({"n_groups"} if name == "group mass" else set())
+
+    def hidden():
+        return {key for key in ("n_groups", "batch_size", "batch") if panel[key].layout.display == "none"}
+
+    def broken():
+        sliders = [c for c in panel.values() if isinstance(c, ipywidgets.IntSlider | ipywidgets.FloatSlider)]
+        steps = [c for c in panel.values() if isinstance(c, ipywidgets.SelectionSlider)]
+        return [c for c in sliders if c.min >= c.max] + [c for c in steps if len(c.options) < 2]
+
+    panel["teacher" if name != "group mass" else "network"].value = "teacher"
+    if name != "group mass":
+        panel["student"].value = "teacher"
+    panel["data"].value = "train"
+    assert hidden() == single and not broken()
+    assert (panel["batch"].value, panel["batch_size"].value, panel["n_groups"].value) == (1, 8, 2)
+    panel["data"].value = "test"
+    assert hidden() == single - {"batch", "batch_size"} and not broken()
+
+
+def test_one_batch_of_all_images_is_drawn(small):
+    explorer = widgets.decomposition_explorer(small, batch_size=64)
+    explorer.panel["batch"].value = 2
+    explorer.panel["data"].value = "test"  # ninety images
+    batch = explorer.panel["batch"]
+    assert (batch.value, batch.min < batch.max, batch.layout.display) == (1, True, "none")
+    assert "D55E00" not in explorer.note.value
 
 
 def test_an_unknown_network_is_named(small):

@@ -85,7 +85,10 @@ class RunBrowser(Explorer):
             figure, note = curve_figure(histories, curves), ""
         else:
             figure, note = VIEWS[show](self, list(chosen), baseline)
-        failed = [f"Left out: {name}; {why}." for name, why in self._trouble.items()]
+        reasons = {}
+        for name, why in self._trouble.items():
+            reasons.setdefault(f"{why}", []).append(name)
+        failed = [f"Left out: {', '.join(names)}; {why}." for why, names in reasons.items()]
         return figure, " ".join(filter(None, [note, *failed, self.shelf.left_out]))
 
     def _of_each(self, names, compute, key=None):
@@ -134,14 +137,13 @@ class RunBrowser(Explorer):
         counts, note = self._sizes(chosen)
 
         def binned(run):
-            return np.stack(evaluation.accuracy_by_size(run.logits, run.labels, counts, BINS))
+            return np.stack(evaluation.accuracy_by_size(*_told(run), counts, BINS))
 
         stacks = self._by_setting(chosen, binned, (BY_SIZE, tuple(counts)))
         curves = {name: (*stack.mean(0), _intervals(stack[:, 1])) for name, stack in stacks.items()}
         dots = {}
         if len(chosen) == 1 and curves:  # one run has room for its single classes
-            run = self.shelf.runs[chosen[0]]
-            dots = {next(iter(curves)): evaluation.per_class_accuracy(run.logits, run.labels)}
+            dots = {next(iter(curves)): evaluation.per_class_accuracy(*_told(self.shelf.runs[chosen[0]]))}
         each = -(-len(counts) // BINS)
         of_bins = f": a point is the mean of {each} classes of neighbouring size" if each > 1 else ""
         title = f"Accuracy against the size of a class{of_bins}"
@@ -152,7 +154,7 @@ class RunBrowser(Explorer):
         groups = evaluation.thirds(counts)
 
         def folded(run):
-            return evaluation.group_confusion(run.logits, run.labels, groups)
+            return evaluation.group_confusion(*_told(run), groups)
 
         shown, few = _few(self._by_setting(chosen, folded, (GROUPS, tuple(counts))))
         return plots.group_confusions(shown, groups.names), f"{few} {note}".strip()
@@ -161,7 +163,7 @@ class RunBrowser(Explorer):
         counts, note = self._sizes(chosen)
 
         def whole(run):
-            return evaluation.sorted_confusion(run.logits, run.labels, counts)
+            return evaluation.sorted_confusion(*_told(run), counts)
 
         shown, few = _few(self._by_setting(chosen, whole, (CLASSES, tuple(counts))))
         return plots.class_confusions(shown, evaluation.thirds(counts)), f"{few} {note}".strip()
@@ -193,6 +195,17 @@ VIEWS = {
 
 def _adapt(values):
     return {"baseline": {"hidden": values["show"] != TRADE}, "curves": {"hidden": values["show"] != HISTORY}}
+
+
+def _told(run):
+    """Logits (N, C) and labels (N,) of the test images. A packed run knows no more than which class each was taken for,
+    and in no order: its logits are true for that class."""
+    if not isinstance(run, runs.PackedRun):
+        return run.logits, run.labels
+    if run.confusion is None:
+        raise RunError("packed runs of so many classes hold no confusion")
+    labels, told = (classes.repeat(run.confusion.ravel()) for classes in np.indices(run.confusion.shape).reshape(2, -1))
+    return np.eye(len(run.confusion), dtype=bool)[told], labels
 
 
 def _few(stacks):

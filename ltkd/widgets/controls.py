@@ -143,14 +143,25 @@ def _slider(limits, start, common):
     low, high, *rest = limits
     whole = all(isinstance(v, int) for v in limits)
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
-    step = rest[0] if rest else (1 if whole else (high - low) / 50)
-    value = low if start is None else min(max(start, low), high)
+    step = rest[0] if rest else (1 if whole else (high - low) / 50 or 1.0)
+    value = low if start is None else max(min(start, high), low)
+    if high <= low:  # a slider of one value is an error in the browser: it is not shown, and longer by a step
+        high, common = low + step, common | {"layout": common["layout"] | {"display": "none"}}
     number = {} if whole else {"readout_format": f".{max(0, math.ceil(-math.log10(step) - 1e-9))}f"}
     return kind(value=value, min=low, max=high, step=step, continuous_update=True, **number, **common)
 
 
 def _change(widget, change):
-    """Apply what follows for one control; its value stays if it can."""
+    """Apply what follows for one control; its value stays if it can. A control of one value is not shown: as a slider
+    it is an error in the browser, and thus gets a second one."""
+    if "max" in change:
+        one = change["max"] <= widget.min
+        change = {"hidden": False} | change
+        change |= {"max": widget.min + widget.step, "value": widget.min, "hidden": True} if one else {}
+    if isinstance(widget, ipywidgets.SelectionSlider) and "options" in change:
+        one = len(change["options"]) == 1
+        change = {"hidden": False} | change
+        change |= {"options": [*change["options"]] * 2, "hidden": True} if one else {}
     for what, value in change.items():
         if what == "hidden":
             widget.layout.display = "none" if value else None

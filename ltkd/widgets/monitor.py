@@ -9,6 +9,7 @@ import pandas as pd
 
 from .. import plots
 from ..errors import LtkdError, unknown
+from ..runs import PackedRun
 from .controls import Explorer
 from .shelf import Shelf
 
@@ -110,7 +111,10 @@ class TrainingMonitor(Explorer):
     def _figure(self, show, epoch, chosen):
         histories = self._read(chosen)
         if show == GROUP_MASS:
-            figure, note = mass_figure(histories, epoch)
+            whole = {label: h for label, h in histories.items() if not isinstance(self._stored.get(label), PackedRun)}
+            figure, note = mass_figure(whole, epoch)
+            if len(whole) < len(histories):
+                note = f"{note if whole else ''} Packed runs hold no group mass of batches.".strip()
         else:
             figure, note = curve_figure(histories, show), ""
         return figure, " ".join(filter(None, (note, self._trouble, self._left_out)))

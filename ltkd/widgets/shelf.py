@@ -11,6 +11,7 @@ from ..saved_logits import SavedLogits
 # What a table row says beyond the settings of a run, and settings that change no more than how a run is repeated.
 NOT_SETTINGS = {"run", "recipe", "seed", "subset_seed", "method", "role", "teaches", "best_epoch"}
 NOT_SETTINGS |= {prefix + name for name in runs.REPORTED for prefix in ("", "best_")}
+LONGEST = 24  # letters of a setting in a name
 
 
 class Shelf:
@@ -30,7 +31,7 @@ class Shelf:
         table = runs.table_of([run for _, run in readable])
         table.insert(0, "role", table["method"].where(~table["teaches"].astype(bool), "teacher"))
         settings = [name or setting for (name, _), setting in zip(readable, _settings(table), strict=True)]
-        names = _names(settings, table["seed"])
+        names = _names(settings, [run for _, run in readable])
         table.insert(0, "setting", settings)
         table.insert(0, "name", names)
         self.table = table
@@ -39,10 +40,13 @@ class Shelf:
 
     def answers(self, seed=0):
         """The networks' logits, for the explorers of them: the Recording, or SavedLogits of the test images, shuffled
-        by the seed, of all runs that were tested on the same as the first."""
+        by the seed, of all runs that were tested on the same as the first; packed runs have none."""
         if self._recording is not None:
             return self._recording
-        names = sorted(self.runs, key=lambda name: not self.runs[name].config.teaches)  # teachers first
+        names = [name for name, run in self.runs.items() if not isinstance(run, runs.PackedRun)]
+        if not names:
+            raise RunError("packed runs hold no logits: give a recording, or a folder of runs that were trained there")
+        names.sort(key=lambda name: not self.runs[name].config.teaches)  # teachers first
         first = self.runs[names[0]]
         order = np.random.default_rng(seed).permutation(len(first.labels))
         networks = {
@@ -76,7 +80,7 @@ def _given(source):
         kind = type(source).__name__
         raise ConfigError(f"{kind} is no source of runs: give a folder, the name of a recording, runs or {{name: run}}")
     folder = runs.runs_folder(source)
-    if not folder.is_dir():
+    if not folder.exists():  # a file is one of packed runs
         known = ", ".join(recorded.recordings()) or "none here"
         raise DataError(f"{str(source or folder)!r} is neither a folder of runs nor a recording (recordings: {known})")
     return [(None, run) for run in runs.all_runs(folder)], [f"{error}" for error in runs.strangers(folder).values()]
@@ -88,7 +92,8 @@ def _readable(given):
     for name, run in given:
         try:
             run.result["last"], run.result["best"]
-            missing = [f for f in ("history.parquet", "logits.npz") if not (run.folder / f).is_file()]
+            needed = () if isinstance(run, runs.PackedRun) else ("history.parquet", "logits.npz")
+            missing = [f for f in needed if not (run.folder / f).is_file()]
             if missing:
                 raise RunError(f"{run.folder / missing[0]} is missing")
         except (RunError, KeyError, TypeError) as error:
@@ -105,8 +110,17 @@ def _settings(table):
     for part in table.groupby("role").groups.values():
         differing = [column for column in rest if len(set(texts(table.loc[part, column]))) > 1]
         for row in part:
-            names[row] += "".join(f" {_said(column, table.at[row, column])}" for column in differing)
+            said = ((column, _short(table.at[row, column], table.loc[part, column])) for column in differing)
+            names[row] += "".join(f" {_said(column, value)}" for column, value in said)
     return names
+
+
+def _short(value, values):
+    """The beginning of a long text, such as the counts of a hundred classes, if no other value begins so."""
+    if not isinstance(value, str) or len(value) <= LONGEST:
+        return value
+    start = value[: LONGEST // 2]
+    return value if sum(text.startswith(start) for text in set(texts(values))) > 1 else f"{start}…"
 
 
 def texts(column):
@@ -121,9 +135,22 @@ def _said(column, value):
     return f"{column.replace('_', ' ')} {value:g}" if isinstance(value, int | float) else f"{column} {value}"
 
 
-def _names(settings, seeds):
-    """Settings, with the seed where one has several runs."""
-    return [f"{s} seed {seed}" if settings.count(s) > 1 else s for s, seed in zip(settings, seeds, strict=True)]
+def _names(settings, finished):
+    """Settings, with the seed where one has several runs, and before it what else it takes to tell them apart: the
+    subset's seed, the run's id, its folder."""
+    seeds = [
+        f" seed {run.config.seed}" if settings.count(s) > 1 else "" for s, run in zip(settings, finished, strict=True)
+    ]
+    names = [f"{s}{seed}" for s, seed in zip(settings, seeds, strict=True)]
+    for tell in (
+        lambda run: f"subset {run.config.data_seed}",
+        lambda run: run.config.id,
+        lambda run: f"in {run.folder.parent}",
+    ):
+        alike = [names.count(name) > 1 for name in names]
+        settings = [f"{s} {tell(run)}" if a else s for s, run, a in zip(settings, finished, alike, strict=True)]
+        names = [f"{s}{seed}" for s, seed in zip(settings, seeds, strict=True)]
+    return names
 
 
 def _left_out(n_runs, n_folders, why):

@@ -3,7 +3,7 @@
 import numpy as np
 
 from .. import evaluation, microscope, plots
-from ..errors import ConfigError
+from ..errors import ConfigError, LtkdError
 from ..saved_logits import SPLITS, SavedLogits
 from .controls import explore
 
@@ -85,11 +85,13 @@ def loss_microscope(
     alone (a class of your own in METHODS too); tune: the method whose options are shown first.
     """
     explorer = LossMicroscope(SavedLogits.of(logits))
-    for name in methods:
-        if name not in explorer.methods:
+    for name in [*methods, tune] if tune else methods:
+        if why := microscope.why_not(name):
+            said = f"{why}" if isinstance(why, LtkdError) else f"{type(why).__name__}: {why}"
             raise ConfigError(
-                f"the loss of {name!r} cannot be computed from logits alone: choose of {', '.join(explorer.methods)}"
-            )
+                f"the loss of {name!r} cannot be computed from logits alone ({said}): choose of "
+                f"{', '.join(explorer.methods)}"
+            ) from why
     options = {
         explorer.key(name, option): _option_control(option, described)
         for name in explorer.methods
