@@ -155,6 +155,11 @@ def test_the_decomposition_adds_up_to_the_divergence(small):
     assert sum(y[0] for y in bars(explorer.figure).values()) == pytest.approx(kl.mean())
     explorer.panel["image"].value = 5
     assert sum(y[0] for y in bars(explorer.figure).values()) == pytest.approx(kl[4])
+    label = small.pair("train", "teacher", "kd")[2][4]
+    group = small.groups(3).names[small.groups(3).index[label]]
+    assert {x for trace in explorer.figure.data if trace.x is not None for x in trace.x} & {
+        f"image 5: {small.class_names[label]} ({group})"
+    }
     assert sum(y[0] for y in bars(explorer.figure, 3).values()) == pytest.approx(100)
 
 

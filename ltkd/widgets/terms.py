@@ -58,8 +58,9 @@ class DecompositionExplorer:
     def _rows(self, groups, labels, image):
         """Which images each bar is of: {label: indices}."""
         if image:
-            name = self.logits.class_names[labels[image - 1]]
-            return {f"image {image}: {name}": [image - 1]}
+            label = int(labels[image - 1])
+            group = groups.names[int(groups.index[label])]
+            return {f"image {image}: {self.logits.class_names[label]} ({group})": [image - 1]}
         of_label = groups.index.numpy()[labels]
         members = {name: np.flatnonzero(of_label == g) for g, name in enumerate(groups.names)}
         return {"all": np.arange(len(labels))} | {name: rows for name, rows in members.items() if len(rows)}
