@@ -49,7 +49,7 @@ def test_mass_per_batch_tells_the_sets_apart_by_the_line_and_the_groups_by_colou
 def test_the_fair_share_of_a_group_is_its_share_of_the_classes():
     groups = ClassGroups.by_rank(np.arange(10, 0, -1))
     figure = plots.mass_by_temperature([1.0, 4.0], np.zeros((2, 3)), groups)
-    assert [trace.y[0] for trace in figure.data if "fair" in trace.name] == [0.3, 0.4, 0.3]
+    assert [trace.y[0] for trace in figure.data if "share of classes" in trace.name] == [0.3, 0.4, 0.3]
 
 
 def test_the_prior_line_has_the_slope_given():

@@ -86,8 +86,8 @@ def _stages(batches, names, batch):
 def mass_by_temperature(
     temperatures, masses, groups, *, marked=None, title="The teacher's group mass on balanced images"
 ):
-    """Mean group mass against temperature, and dotted each group's share of the
-    classes. masses (n_temperatures, G), in 0 to 1; marked: a temperature to point at."""
+    """Mean group mass against temperature, and dotted each group's share of the classes. masses (n_temperatures, G), in
+    0 to 1; marked: a temperature to point at."""
     figure = go.Figure()
     for g, name in enumerate(groups.names):
         line, fair = {"color": group_colour(g)}, groups.sizes[g] / groups.n_classes
