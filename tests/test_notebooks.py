@@ -121,11 +121,13 @@ def test_the_explorer_takes_a_folder_of_runs(store, tmp_path):
 
 
 def test_an_unknown_parameter_stops_the_first_cell_with_one_sentence(notebook, tmp_path):
+    meant = list(papermill.inspect_notebook(notebook))[-1]
+    misspelt = meant[:-1]
     with pytest.raises(papermill.PapermillExecutionError) as caught:
-        run(notebook, tmp_path, sed=1)
+        run(notebook, tmp_path, **{misspelt: 1})
     executed = [cell for cell in code_cells(tmp_path / "out.ipynb") if cell.execution_count]
     assert "check_parameters(" in executed[-1].source
-    assert "unknown parameter 'sed': did you mean 'seed" in str(caught.value)
+    assert f"unknown parameter '{misspelt}': did you mean '{meant}'" in str(caught.value)
     assert len(str(caught.value.traceback).strip().splitlines()) == 1
 
 
