@@ -1,5 +1,7 @@
-"""Any method's loss on one batch of logits at hand: its terms, and how hard it pulls on the images of each group."""
+"""Any method's loss on one batch of logits at hand: its terms, its value on each group's images, and how hard it pulls
+on them."""
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -13,25 +15,38 @@ OF_TIME = ("warmup", "deferred")
 
 
 class Look(NamedTuple):
-    """terms: {term: its part of the loss}; gradient: {group: mean length of the gradient on an image's logits}."""
+    """What one batch shows of a loss.
+
+    terms: {term: its part of the loss}; alone: {group: the loss of its images as a batch of their own}; gradient:
+    {group: mean length of the gradient on an image's logits}; couples: whether the loss is more than the mean of its
+    images' losses, so that `alone` does not add up to it (LTKD's factors are the whole batch's).
+    """
 
     terms: dict
+    alone: dict
     gradient: dict
+    couples: bool
 
 
 def look(method, student_logits, teacher_logits, labels, groups):
     """A method's loss on one batch: Method, (B, C), (B, C), (B,) -> Look."""
     student, teacher, labels = (torch.as_tensor(x) for x in (student_logits, teacher_logits, labels))
-    seen = {}
 
-    def loss(logits):
-        terms = method(Step.of_logits(logits, labels, teacher))
+    def terms_of(logits, rows=slice(None)):
+        terms = method(Step.of_logits(logits[rows], labels[rows], teacher[rows]))
         check_terms(method, terms)
-        seen.update({name: float(term.detach()) for name, term in terms.items()})
-        return sum(terms.values())
+        return terms
 
-    gradient = evaluation.gradient_by_group(loss, student, labels, groups)
-    return Look(seen, gradient)
+    terms = {name: float(term) for name, term in terms_of(student).items()}
+    gradient = evaluation.gradient_by_group(lambda logits: sum(terms_of(logits).values()), student, labels, groups)
+    members = {name: groups.index[labels] == g for g, name in enumerate(groups.names)}
+    alone = {
+        name: float(sum(terms_of(student, rows).values())) if rows.any() else float("nan")
+        for name, rows in members.items()
+    }
+    mean_of_groups = sum(alone[name] * float(rows.float().mean()) for name, rows in members.items() if rows.any())
+    couples = not math.isclose(mean_of_groups, sum(terms.values()), rel_tol=1e-4)
+    return Look(terms, alone, gradient, couples)
 
 
 def make(name, class_counts, n_groups, **options):

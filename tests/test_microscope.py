@@ -33,10 +33,29 @@ def test_the_gradient_is_the_difference_of_probabilities(batch):
     np.testing.assert_allclose(list(seen.gradient.values()), expected)
 
 
-def test_a_group_without_an_image_has_no_gradient(batch, recwarn):
+def test_a_group_without_an_image_has_neither_value_nor_gradient(batch, recwarn):
     student, teacher, labels = batch
     seen = microscope.look(microscope.make("ce", COUNTS, 3), student, teacher, labels * 0, GROUPS)
-    assert np.isnan(seen.gradient["tail"]) and seen.gradient["head"] > 0 and not recwarn.list
+    for by_group in (seen.alone, seen.gradient):
+        assert np.isnan(by_group["tail"]) and by_group["head"] > 0
+    assert not recwarn.list
+
+
+def test_the_value_on_a_group_is_the_loss_of_its_images_alone(batch):
+    student, teacher, labels = batch
+    seen = microscope.look(microscope.make("ce", COUNTS, 3), student, teacher, labels, GROUPS)
+    of_tail = GROUPS.index[labels] == 2
+    assert seen.alone["tail"] == pytest.approx(
+        float(torch.nn.functional.cross_entropy(student[of_tail], labels[of_tail]))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "couples"), [("ce", False), ("kd", False), ("dkd", False), ("dist", True), ("ltkd", True)]
+)
+def test_it_says_whether_the_images_of_a_batch_are_coupled(batch, name, couples):
+    """LTKD's factors are those of the whole batch; DIST correlates over its images."""
+    assert microscope.look(microscope.make(name, COUNTS, 3), *batch, GROUPS).couples == couples
 
 
 def test_methods_with_features_stages_or_branches_are_left_out():

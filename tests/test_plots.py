@@ -119,16 +119,18 @@ def test_shares_of_the_gradient_sum_to_a_hundred():
         assert sum(trace.y[0] for trace in figure.data if trace.xaxis == axis) == pytest.approx(100)
 
 
+ONE_TO_THREE, NO_TAIL = {"head": 1.0, "medium": 2.0, "tail": 3.0}, {"head": 4.0, "medium": 4.0, "tail": np.nan}
 LOOKS = {
-    "kd": microscope.Look({"ce": 1.0, "kd": 3.0}, {"head": 1.0, "medium": 2.0, "tail": 3.0}),
-    "ce": microscope.Look({"ce": 2.0}, {"head": 4.0, "medium": 4.0, "tail": np.nan}),
+    "kd": microscope.Look({"ce": 1.0, "kd": 3.0}, ONE_TO_THREE, ONE_TO_THREE, couples=False),
+    "ce": microscope.Look({"ce": 2.0}, NO_TAIL, NO_TAIL, couples=True),
 }
 
 
 def test_looks_are_compared_as_they_are_or_relatively():
     plain, relative = plots.looks(LOOKS, NAMES), plots.looks(LOOKS, NAMES, relative=True)
-    assert [list(trace.y) for trace in plain.data[:3]] == [[1.0, 2.0], [3.0, None], [1.0, 4.0]]
-    assert [list(trace.y) for trace in relative.data[:3]] == [[25.0, 100.0], [75.0, None], [0.5, 1.0]]
+    of_head = (0, 1, 2, 5)  # two terms, the value on the head's images and the gradient on them
+    assert [list(plain.data[i].y) for i in of_head] == [[1.0, 2.0], [3.0, None], [1.0, 4.0], [1.0, 4.0]]
+    assert [list(relative.data[i].y) for i in of_head] == [[25.0, 100.0], [75.0, None], [0.5, 1.0], [0.5, 1.0]]
 
 
 def figures():

@@ -175,8 +175,10 @@ def test_the_microscope_shows_what_the_loss_is(small):
     teacher, student, labels = (values[:32] for values in small.pair("train", "teacher", "kd"))
     method = microscope.make("ltkd", small.class_counts, 3, alpha=3.0)
     seen = microscope.look(method, student, teacher, labels, small.groups(3))
-    for name, length in seen.gradient.items():
-        assert bars(explorer.figure)[f"{name} images"][1] == pytest.approx(length)
+    for axis, by_group in ((2, seen.alone), (3, seen.gradient)):
+        for name, size in by_group.items():
+            assert bars(explorer.figure, axis)[f"{name} images"][1] == pytest.approx(size)
+    assert "coupled in ltkd:" in explorer.note.value
     stack = [trace.y[1] for trace in explorer.figure.data if trace.xaxis == "x" and trace.y[1] is not None]
     assert stack == pytest.approx(list(seen.terms.values()))
 

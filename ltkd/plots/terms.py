@@ -60,43 +60,55 @@ def _weights_values_shares(terms):
 
 
 def looks(by_method, names, *, relative=False, title="One batch, several losses"):
-    """The loss of each method by term, and its pull on the images of each group. by_method: {method: microscope.Look};
-    names: of the groups; relative: terms as shares of the loss, and pulls in units of their mean over the groups."""
-    pull = np.array([[look.gradient[name] for name in names] for look in by_method.values()])
+    """The loss of each method by term, its value on each group's images, and its pull on them. by_method: {method:
+    microscope.Look}; names: of the groups; relative: terms as shares of the loss, the rest in units of its mean over
+    the groups."""
     parts = [dict(look.terms) for look in by_method.values()]
+    value = np.array([[look.alone[name] for name in names] for look in by_method.values()])
+    pull = np.array([[look.gradient[name] for name in names] for look in by_method.values()])
     if relative:
-        pull = pull / np.nanmean(pull, 1, keepdims=True)
-        parts = [{name: 100 * value / sum(terms.values()) for name, value in terms.items()} for terms in parts]
-    headings = ("the loss by term" + ", %" * relative, "gradient on an image's logits, by its group")
-    figure = panels(1, 2, headings, column_widths=[0.4, 0.6], horizontal_spacing=0.1)
+        parts = [{name: 100 * part / sum(terms.values()) for name, part in terms.items()} for terms in parts]
+        value, pull = (sizes / np.nanmean(sizes, 1, keepdims=True) for sizes in (value, pull))
+    headings = ("the loss by term" + ", %" * relative, "loss of a group's images alone", "gradient on their logits")
+    layout = {"specs": [[{"rowspan": 2}, {}], [None, {}]], "column_widths": [0.42, 0.58], "shared_xaxes": "columns"}
+    figure = panels(2, 2, headings, horizontal_spacing=0.1, vertical_spacing=0.1, **layout)
     stacks = _stacks_of_terms(list(by_method), parts, "%.0f %%" if relative else "%.2f")
     figure.add_traces(stacks, [1] * len(stacks), [1] * len(stacks))
-    few = len(by_method) * len(names) <= 12
-    bars = [
-        go.Bar(
-            x=list(by_method),
-            y=pull[:, g],
-            name=f"{name} images",
-            marker_color=group_colour(g),
-            offsetgroup=name,
-            **plain_text("%{y:.2f}" if few else None),
-        )
-        for g, name in enumerate(names)
-    ]
-    figure.add_traces(bars, [1] * len(bars), [2] * len(bars))
-    style(figure, title=title, height=480, barmode="stack", legend_traceorder="normal")
-    y_title = "times the mean of the groups" if relative else "mean length of the gradient"
-    figure.update_yaxes(title={"text": y_title, "standoff": 6}, row=1, col=2)
+    for row, sizes in enumerate((value, pull), start=1):
+        bars = [_group_bars(list(by_method), sizes[:, g], g, name, row == 1) for g, name in enumerate(names)]
+        figure.add_traces(bars, [row] * len(bars), [2] * len(bars))
+    style(figure, title=title, height=560, barmode="stack", legend_traceorder="normal")
+    if relative:
+        figure.update_yaxes(title={"text": "times the groups' mean", "standoff": 6}, col=2)
     return figure.update_xaxes(type="category", tickangle=-30 if len(by_method) > 4 else 0)
+
+
+def _group_bars(methods, sizes, g, name, in_legend):
+    """One bar a method for the images of group g; where there are few, with their numbers."""
+    few = len(methods) <= 4
+    return go.Bar(
+        x=methods,
+        y=sizes,
+        name=f"{name} images",
+        marker_color=group_colour(g),
+        offsetgroup=name,
+        legendgroup=name,
+        showlegend=in_legend,
+        **plain_text("%{y:.2f}" if few else None),
+    )
 
 
 def _stacks_of_terms(methods, parts, number):
     """One stack of terms a method, in greys; parts: [{term: value}], one a method."""
     for_each = [[*terms.items()] for terms in parts]
-    stacks, room = [], max(sum(terms.values()) for terms in parts) / 20  # a lower part has none for its text
+    many = len(methods) > 4  # then name and number stand one below the other
+    stacks, room = [], max(sum(terms.values()) for terms in parts) / (10 if many else 20)  # else no text fits
     for k in range(max(map(len, for_each))):
         kth = [items[k] if k < len(items) else ("", None) for items in for_each]
-        texts = [f"{name} {number % value}" if value is not None and value > room else "" for name, value in kth]
+        between = "<br>" if many else " "
+        texts = [
+            f"{name}{between}{number % value}" if value is not None and value > room else "" for name, value in kth
+        ]
         stacks.append(
             go.Bar(
                 x=methods,

@@ -143,18 +143,22 @@ class LossMicroscope:
         looks = {name: microscope.look(method, of_student, of_teacher, labels, groups) for name, method in made.items()}
         title = f"Student {student!r}, teacher {teacher!r}: {SPLITS[data]}"
         images = np.bincount(groups.index.numpy()[labels], minlength=n_groups)
-        return plots.looks(looks, groups.names, relative=relative, title=title), _counted(images, groups.names, batch)
+        return plots.looks(looks, groups.names, relative=relative, title=title), _counted(
+            images, groups.names, batch, looks
+        )
 
     def _options(self, name, values):
         return {option: values[self.key(name, option)] for option in microscope.options_of(name)}
 
 
-def _counted(images, names, batch):
+def _counted(images, names, batch, looks):
     held = ", ".join(f"{n} {name}" for n, name in zip(images, names, strict=True))
+    coupled = [name for name, look in looks.items() if look.couples]
+    more = f" The images of a batch are coupled in {', '.join(coupled)}: on a group alone it is another loss."
     return (
         f"Batch {batch} holds {held} images. A longer gradient moves the logits of such images further in one step; "
         f"the sizes of two methods compare only at one learning rate, their shares over the groups always."
-    )
+    ) + more * bool(coupled)
 
 
 def _option_control(name, option):
