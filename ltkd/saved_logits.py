@@ -73,12 +73,13 @@ class SavedLogits:
 
     def splits(self, *names):
         """The halves of the data, of 'train' and 'test', that all these networks have."""
+        for name in names:
+            self._check_known(name)
         return tuple(split for split in SPLITS if all((name, split) in self._kept for name in names))
 
     def get(self, split, name):
         """Logits and labels of a network on a half of the data: float32 (N, C), int64 (N,)."""
-        if name not in self.names:
-            raise unknown("network", name, self.names)
+        self._check_known(name)
         if (name, split) not in self._kept:
             raise unknown(f"half of the data of {name!r}", split, self.splits(name))
         return self._kept[name, split]
@@ -105,6 +106,10 @@ class SavedLogits:
     def groups(self, n_groups=3):
         """The classes' groups by rank."""
         return ClassGroups.by_rank(self.class_counts, n_groups)
+
+    def _check_known(self, name):
+        if name not in self.names:
+            raise unknown("network", name, self.names)
 
     def _checked(self, what, logits, labels):
         logits, labels = (np.asarray(x.detach().cpu() if isinstance(x, torch.Tensor) else x) for x in (logits, labels))

@@ -2,11 +2,10 @@
 
 from .. import evaluation, plots
 from ..saved_logits import SPLITS, SavedLogits
+from .batches import batch_controls, follow, group_control
 from .controls import explore
 
 MASS, PRIOR, CALIBRATION = "group mass", "class prior", "accuracy and calibration"
-BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
-MOST_GROUPS = 8
 
 
 def teacher_bias(logits, *, show=MASS, network=None, temperature=4.0, batch_size=64, n_groups=3):
@@ -17,17 +16,17 @@ def teacher_bias(logits, *, show=MASS, network=None, temperature=4.0, batch_size
     """
     bias = TeacherBias(SavedLogits.of(logits))
     names = bias.logits.names
-    most = min(MOST_GROUPS, len(bias.logits.class_counts))
+    chosen = network or names[0]
+    batches = batch_controls(bias.logits, [chosen], batch_size)
     return explore(
         bias.draw,
         adapt=bias.adapt,
         show={"options": [MASS, PRIOR, CALIBRATION], "value": show, "kind": "buttons"},
-        network={"options": list(names), "value": network or names[0]},
-        data={"options": bias.halves(network or names[0])},
+        network={"options": list(names), "value": chosen},
+        data=batches.pop("data"),
         temperature={"range": (0.5, 10.0, 0.1), "value": temperature},
-        n_groups={"range": (2, most), "value": min(n_groups, most), "label": "groups"},
-        batch_size={"options": list(BATCH_SIZES), "value": batch_size, "kind": "steps"},
-        batch={"range": (1, 2)},
+        n_groups=group_control(n_groups, len(bias.logits.class_counts), fewest=2),
+        **batches,
     )
 
 
@@ -37,23 +36,12 @@ class TeacherBias:
     def __init__(self, logits):
         self.logits = logits
 
-    def halves(self, network):
-        """The halves of the data in words, with their names."""
-        return [(SPLITS[split], split) for split in self.logits.splits(network)]
-
     def adapt(self, values):
         """Which batches there are; controls of batches belong to the group mass alone."""
-        halves = self.halves(values["network"])
-        split = values["data"] if values["data"] in dict(halves).values() else halves[0][1]
-        n_images = len(self.logits.get(split, values["network"])[1])
-        sizes = [size for size in BATCH_SIZES if size <= n_images] or [n_images]
-        batch_size = values["batch_size"] if values["batch_size"] in sizes else sizes[-1]
-        hidden = values["show"] != MASS
-        return {
-            "data": {"options": halves},
-            "batch_size": {"options": sizes, "hidden": hidden},
-            "batch": {"max": n_images // batch_size, "hidden": hidden},
-        }
+        changes = follow(self.logits, [values["network"]], values)
+        for name in ("batch_size", "batch"):
+            changes[name]["hidden"] = values["show"] != MASS
+        return changes
 
     def draw(self, show, network, data, temperature, n_groups, batch_size, batch):
         """The figure, and a sentence on it."""

@@ -5,9 +5,9 @@ import numpy as np
 from .. import plots
 from ..datasets import PROFILES, class_counts, longtail_indices
 from ..groups import ClassGroups
+from .batches import group_control
 from .controls import explore
 
-MOST_GROUPS = 8  # as many as there are colours
 SHOWN = 12  # images of a class
 
 
@@ -22,7 +22,6 @@ def longtail_builder(data=None, *, available=None, profile="exp", imbalance_fact
         available = data.class_counts.numpy()
     builder = LongTailBuilder(np.full(100, 500) if available is None else np.asarray(available), data, seed)
     largest = float(builder.available.max())
-    most = min(MOST_GROUPS, len(builder.available))
     return explore(
         builder.draw,
         profile={"options": list(PROFILES), "value": profile, "help": "how counts fall from class to class"},
@@ -31,7 +30,7 @@ def longtail_builder(data=None, *, available=None, profile="exp", imbalance_fact
             "value": imbalance_factor,
             "help": "images of the first class over images of the last",
         },
-        n_groups={"range": (1, most), "value": min(n_groups, most), "label": "groups by rank"},
+        n_groups=group_control(n_groups, len(builder.available), label="groups by rank"),
         log={"value": False, "label": "logarithmic axis"},
     )
 

@@ -5,10 +5,9 @@ import numpy as np
 from .. import evaluation, microscope, plots
 from ..errors import ConfigError, LtkdError
 from ..saved_logits import SPLITS, SavedLogits
+from .batches import batch_controls, follow, group_control, rows
 from .controls import explore
 
-BATCH_SIZES = (8, 16, 32, 64, 128, 256, 512)
-MOST_GROUPS = 8
 BY_MASS = "p<sub>G</sub> (Eq. 8)"
 
 
@@ -37,7 +36,7 @@ class DecompositionExplorer:
 
     def adapt(self, values):
         """Which batches and images there are."""
-        changes = _batches(self.logits, values)
+        changes = follow(self.logits, _pair(values), values)
         batch_size = min(values["batch_size"], changes["batch_size"]["options"][-1])
         return changes | {"image": {"max": batch_size}}
 
@@ -127,7 +126,7 @@ class LossMicroscope:
         """Which batches there are; options are shown of one method."""
         keys = {self.key(name, option): name for name in self.methods for option in microscope.options_of(name)}
         hidden = {key: {"hidden": name != values["tune"]} for key, name in keys.items()}
-        return _batches(self.logits, values) | hidden
+        return follow(self.logits, _pair(values), values) | hidden
 
     def draw(self, teacher, student, data, n_groups, batch_size, batch, relative, tune, **values):
         """The figure, and a sentence on it."""
@@ -186,38 +185,24 @@ def _pair_controls(logits, teacher, student, batch_size, n_groups):
         raise ConfigError(
             f"a teacher and a student are needed, but there is only {logits.names[0]!r}: add another network"
         )
-    most = min(MOST_GROUPS, len(logits.class_counts))
     teacher, student = (
         teacher or logits.names[0],
         student or next((name for name in logits.names[1:] if "teacher" not in name), logits.names[1]),
     )
+    controls = batch_controls(logits, [teacher, student], batch_size)
     return {
         "teacher": {"options": list(logits.names), "value": teacher},
         "student": {"options": list(logits.names), "value": student},
-        "data": {"options": [(SPLITS[split], split) for split in logits.splits(teacher, student)]},
-        "n_groups": {"range": (1, most), "value": min(n_groups, most), "label": "groups"},
-        "batch_size": {"options": list(BATCH_SIZES), "value": batch_size, "kind": "steps"},
-        "batch": {"range": (1, 2), "value": 1},
+        "data": controls.pop("data"),
+        "n_groups": group_control(n_groups, len(logits.class_counts)),
+        **controls,
     }
 
 
-def _batches(logits, values):
-    """What follows for the data, the batch size and the batch from the two networks."""
-    splits = logits.splits(values["teacher"], values["student"])
-    if not splits:
-        raise ConfigError(f"{values['teacher']!r} and {values['student']!r} have no half of the data in common")
-    split = values["data"] if values["data"] in splits else splits[0]
-    n_images = len(logits.pair(split, values["teacher"], values["student"])[2])
-    sizes = [size for size in BATCH_SIZES if size <= n_images] or [n_images]
-    batch_size = values["batch_size"] if values["batch_size"] in sizes else sizes[-1]
-    return {
-        "data": {"options": [(SPLITS[name], name) for name in splits]},
-        "batch_size": {"options": sizes},
-        "batch": {"max": n_images // batch_size},
-    }
+def _pair(values):
+    return [values["teacher"], values["student"]]
 
 
 def _batch(logits, split, teacher, student, batch_size, batch):
     """Logits of teacher and student and the labels of one batch, counted from 1."""
-    rows = slice((batch - 1) * batch_size, batch * batch_size)
-    return tuple(values[rows] for values in logits.pair(split, teacher, student))
+    return tuple(values[rows(batch_size, batch)] for values in logits.pair(split, teacher, student))

@@ -12,6 +12,7 @@ from plotly.offline import get_plotlyjs
 
 from ltkd import ClassGroups, evaluation, plots
 from ltkd.datasets import class_counts, profile_names
+from ltkd.widgets.batches import MOST_GROUPS
 
 TITLE = "Sliders without Python"
 SHOWS = "Five figures with sliders: the long tail, the teacher's bias, rebalancing, the parts of the KL, training."
@@ -19,7 +20,6 @@ TEMPERATURES = [0.5, 0.75, 1, 1.5, 2, 3, 4, 5, 6, 8, 10]
 FACTORS = [1, 2, 5, 10, 20, 50, 100, 150, 200, 250]
 BATCHES = [16, 32, 64, 128, 256]
 STRENGTHS = [round(0.1 * step, 1) for step in range(26)]
-MOST_GROUPS = 8
 MOST_IMAGES = 1024  # of a network and set: 0.3 MB in the page
 MEASURES = {"test": "test accuracy, %", "train": "training accuracy, %", "within_kl": "KL within the group, nats"}
 
