@@ -42,7 +42,7 @@ def test_grey_images_become_grey_colours():
 
 def test_mass_per_batch_tells_the_sets_apart_by_the_line_and_the_groups_by_colour():
     figure = plots.mass_per_batch({"a": np.ones((4, 3)), "b": np.zeros((4, 3))}, NAMES)
-    assert [trace.line.dash for trace in figure.data] == ["dot"] * 3 + ["solid"] * 3
+    assert [trace.line.dash for trace in figure.data] == ["solid"] * 3 + ["dot"] * 3
     assert [trace.line.color for trace in figure.data] == list(plots.PALETTE[:3]) * 2
 
 

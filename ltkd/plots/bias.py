@@ -10,9 +10,10 @@ FEW_BATCHES = 40
 
 
 def mass_per_batch(masses, names, *, title="The teacher's group mass, batch by batch"):
-    """Group mass of each batch (LTKD, Fig. 3). masses: {label: (n_batches, G)}, the first dotted, the second solid."""
+    """Group mass of each batch (LTKD, Fig. 3). masses: {label: (n_batches, G)}, one to three, the more balanced one
+    second: dotted is balanced, here as in all figures of group mass."""
     figure = go.Figure()
-    for (label, mass), dash in zip(masses.items(), ("dot", "solid", "dash", "dashdot"), strict=False):
+    for (label, mass), dash in zip(masses.items(), ("solid", "dot", "dash")[: len(masses)], strict=True):
         for g, name in enumerate(names):
             figure.add_scatter(
                 x=np.arange(1, len(mass) + 1),

@@ -67,11 +67,11 @@ def _setting(label):
 
 
 def mass_before_after(masses, names, *, title):
-    """The teacher's group mass of each batch before rebalancing (dotted) and after it (solid; LTKD, Eq. 9 to 11), one
+    """The teacher's group mass of each batch before rebalancing (solid) and after it (dotted; LTKD, Eq. 9 to 11), one
     panel an entry. masses: {panel title: (before (n_batches, G), after (n_batches, G))}."""
     figure, places = _panels(list(masses), shared_yaxes="all")
     for pair, (row, col) in zip(masses.values(), places, strict=True):
-        for mass, when, dash in zip(pair, ("before", "after"), ("dot", "solid"), strict=True):
+        for mass, when, dash in zip(pair, ("before", "after"), ("solid", "dot"), strict=True):
             mass = np.asarray(mass)
             batches = np.arange(0, len(mass), math.ceil(len(mass) / POINTS) or 1)
             for g, name in enumerate(names):

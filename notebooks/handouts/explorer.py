@@ -143,7 +143,7 @@ def mass(recording, sets):
         r"\qquad s_{\mathcal G}=\frac{p^B_{\mathrm{avg}}}{p^B_{\mathcal G}}\tag{9–11}"
     )
     text = (
-        "What the teacher gives to each group of classes, summed over a batch; dotted as it is, solid after LTKD's "
+        "What the teacher gives to each group of classes, summed over a batch; solid as it is, dotted after LTKD's "
         f"rebalancing, which scales each group by its sum over the batch:{equation}Are the sums equal afterwards? At "
         "which temperatures? And where does the bias go when the images are balanced, or the teacher is?"
     )
