@@ -131,7 +131,8 @@ def _job(setup, device, cache, step):
         batch_size=setup.batch_size,
         imbalance_factor=IMBALANCE,
     )
-    return prepare(config, _data(setup), device, 0, cache, _network(setup.teacher), None, train_first=None, step=step)
+    teacher = _network(setup.teacher)
+    return prepare(config, _data(setup), device, teacher=teacher, workers=0, cache=cache, step=step)
 
 
 def _network(name):

@@ -1,7 +1,5 @@
 """RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
 
-import hashlib
-import json
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
@@ -9,6 +7,7 @@ from typing import get_args
 
 from . import datasets, methods, models
 from .errors import ConfigError, unknown
+from .identity import class_code, digest
 from .normalization import NORMALIZATIONS
 from .randomness import derived_seed
 from .recipes import RECIPES, recipe_for
@@ -136,18 +135,20 @@ class RunConfig:
         Only what differs from the plain defaults enters, so that a setting or option of a later version does not
         rename the runs that came before it.
         """
+        method = methods.METHODS[self.method]
+        code, revisions = class_code(method), methods.revisions(method)
         record = self.to_dict() | {"recipe": None, "options": None}
         record["subset_seed"] = _unless(self.seed, self.subset_seed)
-        record["n_groups"] = _unless(3, self.n_groups) if self.teacher else None  # groups split what a teacher says
+        grouped = self.teacher or code  # the package's methods without a teacher know no groups
+        record["n_groups"] = _unless(3, self.n_groups) if grouped else None
         record["teacher_epochs"] = _unless(self.epochs, self.teacher_epochs)
         record["teacher_lr"] = _unless(self.lr, self.teacher_lr)
         plain = _plain_defaults() | {"recipe": None}
         record = {k: v for k, v in record.items() if v != plain[k]}
-        method = methods.METHODS[self.method]
         record["options"] = method.without_defaults(self.options)
-        if (code := methods.code_of(method)) is not None:
-            record["code"] = code
-        return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:10]
+        record |= {"code": code} if code else {}
+        record |= {"revisions": revisions} if any(revisions) else {}
+        return digest(record, 10)
 
     @property
     def name(self):
@@ -207,7 +208,9 @@ class RunConfig:
         }
         own |= {"epochs": self.teacher_epochs or self.epochs, "lr": self.teacher_lr or self.lr}
         if spec:
-            own |= {"classes": spec.classes, "batch_size": max(1, round(spec.batch * self.batch_size)), **spec.settings}
+            own |= {"batch_size": max(1, round(spec.batch * self.batch_size)), **spec.settings}
+        if spec and spec.classes is not None:  # numbered as this run numbers its own
+            own["classes"] = spec.classes if self.classes is None else tuple(self.classes[c] for c in spec.classes)
         return replace(self, **own)
 
     def for_parent(self):

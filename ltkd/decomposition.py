@@ -30,10 +30,15 @@ class Decomposition(NamedTuple):
 NEGLIGIBLE = -60.0
 
 
+def as_float(x):
+    """`x` in float32 or better."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
 def at_temperature(logits, temperature):
     """Logits divided by the temperature, in float32 or better."""
     _check_temperature(temperature)
-    return (logits if logits.dtype == torch.float64 else logits.float()) / temperature
+    return as_float(logits) / temperature
 
 
 def log_group_mass(logits, groups, *, temperature=1.0):

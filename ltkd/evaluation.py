@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from .decomposition import decompose_parts, group_mass, log_group_mass
+from .decomposition import decompose, group_mass, log_group_mass
 from .errors import ConfigError
 from .groups import ClassGroups
+from .losses import log_rebalance
 
 
 def per_class_accuracy(logits, labels):
@@ -31,7 +32,7 @@ def group_accuracy(logits, labels, groups):
 
 def thirds(class_counts):
     """Head, medium and tail by rank (LTKD, section 4.1); fewer groups where there are fewer than three classes."""
-    return ClassGroups.by_rank(class_counts, min(3, len(class_counts)))
+    return ClassGroups.by_rank(class_counts)
 
 
 def report(logits, labels, class_counts):
@@ -163,8 +164,7 @@ def rebalance_batches(logits, labels, groups, *, batch_size, temperature=1.0):
     """`losses.rebalance` of each full batch, in the order of the rows: (N, C), (N,) -> Rebalancing."""
     log_mass = in_batches(log_group_mass(torch.as_tensor(logits), groups, temperature=temperature), batch_size).double()
     teacher = log_mass.exp().sum(1)
-    # All batches at once: over the images of a batch first (Eq. 9, 10), then over the groups of an image (Eq. 11).
-    rebalanced = log_mass.log_softmax(1).softmax(2).sum(1)
+    rebalanced = log_rebalance(log_mass).exp().sum(1)
     of_group = torch.nn.functional.one_hot(groups.index[torch.as_tensor(labels)], groups.n_groups)
     factors = teacher.mean(1, keepdim=True) / teacher
     images = in_batches(of_group, batch_size).sum(1)
@@ -191,13 +191,11 @@ def kl_terms(teacher_logits, student_logits, groups, *, temperature=1.0):
     """Terms of two (N, C) arrays of logits; without the T² that a loss has."""
     teacher = torch.as_tensor(teacher_logits).double()
     student = torch.as_tensor(student_logits).detach().double().clone().requires_grad_()
-    cross, within, mass, _ = decompose_parts(teacher, student, groups, temperature=temperature)
+    kl, cross, within, mass, _ = decompose(teacher, student, groups, temperature=temperature)
     lengths = [
         torch.autograd.grad(term.sum(), student, retain_graph=True)[0].norm(dim=1)
         for term in (cross, *within.unbind(1))
     ]
-    log_p, log_q = ((z.detach() / temperature).log_softmax(1) for z in (teacher, student))
-    kl = (log_p.exp() * (log_p - log_q)).sum(1)
     error = float((kl - cross - (mass * within).sum(1)).detach().abs().max())
     arrays = (cross, within, mass, lengths[0], torch.stack(lengths[1:], 1))
     return Terms(*(x.detach().numpy() for x in arrays), error)

@@ -1,8 +1,12 @@
-"""Where this project keeps its files, and how it writes them: whole or not at all."""
+"""Where this project keeps its files, and how it writes them: whole or not at all, one process at a time."""
 
 import os
+import sys
 import tempfile
+from contextlib import contextmanager
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from .errors import RunError
 
@@ -47,3 +51,22 @@ def write_bytes(path, data):
             f"cannot write {path}: {error.strerror or error}. What was stored before is intact; make room or choose "
             f"another folder, then give the same command again to go on"
         ) from error
+
+
+@contextmanager
+def alone(path, waiting):
+    """Within it, no other process is within `alone` of the same lock file: this one waits for it, and says so once on
+    stderr, in the words of `waiting`. The system frees the lock of a process that dies."""
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
+    try:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(waiting, file=sys.stderr, flush=True)
+        lock.acquire(poll_interval=0.5)
+    except OSError:
+        pass  # a file system without locks, or one to read only: working unguarded is better than not at all
+    try:
+        yield
+    finally:
+        lock.release()

@@ -96,14 +96,16 @@ class ClassGroups:
         object.__setattr__(self, "rows", _rows(self.index.cpu(), torch.tensor(self.sizes)).to(index.device))
 
     @classmethod
-    def by_rank(cls, class_counts, n_groups=3):
-        """Cut the classes, sorted by training images (descending, ties by class index), into `n_groups` runs.
+    def by_rank(cls, class_counts, n_groups=None):
+        """Cut the classes, sorted by training images (descending, ties by class index), into `n_groups` runs; by
+        default three, or fewer where there are fewer classes.
 
         Three groups hold 33 %, 34 % and 33 % of the classes (LTKD, section 4.1); any other number gives groups
         whose sizes differ by one at most, the larger ones first.
         """
         counts = torch.as_tensor(class_counts)
         n_classes = len(counts)
+        n_groups = min(3, n_classes) if n_groups is None else n_groups
         if not 1 <= n_groups <= n_classes:
             raise ConfigError(f"n_groups = {n_groups}: must lie between 1 and the number of classes, {n_classes}")
         order = torch.argsort(counts, descending=True, stable=True)

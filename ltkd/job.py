@@ -2,6 +2,7 @@
 
 import copy
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,14 +13,16 @@ from . import allocator, datasets, models, parallel, stepping
 from .config import CUSTOM
 from .errors import ConfigError
 from .feeding import HeldFeed, StreamedFeed, batch_sizes, feed
+from .identity import network_fingerprint, tensors_fingerprint
 from .methods import Answer, Scan, Step, Task, method_class
 from .normalization import NORMALIZATIONS, Normalizer
-from .randomness import derived_seed, fingerprint, network_fingerprint, own_randomness
+from .randomness import derived_seed, own_randomness
 from .recording import EpochRecord
 from .remembering import Memory, remember
 from .sampling import hold_out
 from .schedule import Schedule
 
+AS_IT_IS = {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}  # of dataset=
 SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
 
 
@@ -113,40 +116,37 @@ class Job:
         return answers
 
 
-def _normalizer(name, train):
-    """The normalisation called `name`; 'data' is computed from the training images, or from some of those on disk."""
+def _normalizer(name, data):
+    """The normalisation called `name`; 'data' is computed from the training images, or from some of those on disk. Of
+    all classes: what experts learned of some is asked about the images of a student of all."""
     if NORMALIZATIONS[name] is not None:
-        return Normalizer.named(name)
-    return Normalizer.named(name, train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
+        return Normalizer(*NORMALIZATIONS[name])
+    train = data.whole or data.train
+    return Normalizer.of(train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
 
 
-def prepare(config, data, device, workers, cache, teacher, student, *, train_first, step="auto"):
-    """The Job of a config. workers: see `feed`; cache: see `remember`; teacher, student: modules of the caller's, or
-    None; train_first(config, **objects): the finished run of a config that this one builds on: the training before it,
-    or a teacher; step: see `stepping`."""
+def prepare(
+    config, data, device, *, teacher=None, student=None, train_first=None, workers=None, cache="auto", step="auto"
+):
+    """The Job of a config. teacher, student: modules of the caller's; train_first(config, **objects): the finished run
+    of a config that this one builds on: the training before it, or a teacher; workers: see `feed`; cache: see
+    `remember`; step: see `stepping`."""
     if device.type == "cpu":
         allocator.keep_freed_memory()
-    normalize = _normalizer(config.normalization, data.train)
-    learn, held = _hold_out(config, data)
-    where = {"normalize": normalize, "device": device, "workers": workers}
-    training, test = feed(learn, config.augmentation, **where), feed(data.test, "none", **where)
+    normalize = _normalizer(config.normalization, data)
+    training, held_out, test = _feeds(config, data, normalize, device, workers)
     stepper = stepping.stepper(step, training, device)
-    method, schedule = _method(config, data, len(learn), device)
+    method, schedule = _method(config, data, len(training), device)
     images = next(test.plain(2))
+    # The order matters: all draw from one generator; a method connects the network that it has wrapped, by layers that
+    # must be on the device when it begins; and the optimizer trains what all of them have made.
     with own_randomness(device, config.derived_seed("method")):
-        network = _student(config, data, student, images)
-        if method.parent is not None:
-            own = {"student": student, "teacher": teacher if method.parent.has_teacher() else None}
-            network = train_first(config.for_parent(), **own).model(network)
-        network = method.wrap(network).to(device, memory_format=torch.channels_last)
-        if parallel.world_size() > 1 and device.type == "cuda":  # on a CPU each process normalises by its own images
-            network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
-        teachers = _teachers(config, data, method, teacher, train_first, images)
+        network = _network(config, data, method, images, teacher, student, train_first)
+        teachers = _teachers(config, data, method, images, teacher, train_first)
         method.connect(network, teachers)
         method.to(device)
         memory = remember(teachers if method.needs == "logits" else {}, training, cache)
-        held_feed = feed(held, "none", **where) if held else None
-        scans = [Scan(each.plain, each.labels) if each else None for each in (training, held_feed)]
+        scans = [Scan(each.plain, each.labels) if each else None for each in (training, held_out)]
         method.begin(network.eval(), teachers, *scans)
     optimizer = _optimizer(config, method, network)
     return Job(
@@ -206,8 +206,27 @@ def _method(config, data, train_images, device):
     return method, schedule
 
 
+def _feeds(config, data, normalize, device, workers):
+    """The feeds of the images to learn from, of those held out (None without any) and of the test images."""
+    learn, held_out = _hold_out(config, data)
+    of = partial(feed, normalize=normalize, device=device, workers=workers)
+    return of(learn, config.augmentation), of(held_out, "none") if held_out else None, of(data.test, "none")
+
+
+def _network(config, data, method, images, teacher, student, train_first):
+    """The network to be trained: the student, as the method before it leaves it, and as the method wraps it."""
+    network = _student(config, data, student, images)
+    if method.parent is not None:
+        own = {"student": student, "teacher": teacher if method.parent.has_teacher() else None}
+        network = train_first(config.for_parent(), **own).model(network)
+    network = method.wrap(network).to(images.device, memory_format=torch.channels_last)
+    if parallel.world_size() > 1 and images.is_cuda:  # on a CPU each process normalises by its own images
+        network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
+    return network
+
+
 def _student(config, data, student, images):
-    """The network to be trained: new, or a copy of the caller's."""
+    """The student: new, or a copy of the caller's."""
     if student is None:
         # The seed alone draws the weights, so that students of different methods start alike and compare in pairs.
         generator = torch.Generator().manual_seed(config.derived_seed("weights"))
@@ -219,7 +238,7 @@ def _student(config, data, student, images):
     return student
 
 
-def _teachers(config, data, method, teacher, train_first, images):
+def _teachers(config, data, method, images, teacher, train_first):
     """The frozen teachers of a method: {name: network in evaluation mode}."""
     specs = method.teachers()
     if teacher is not None and len(specs) > 1:
@@ -272,7 +291,8 @@ def _only(dataset, classes):
         images = getattr(dataset, half)
         chosen = images.subset((numbers[images.labels] >= 0).nonzero().squeeze(1))
         halves[half] = replace(chosen, labels=numbers[chosen.labels])
-    return replace(dataset, **halves, class_names=tuple(dataset.class_names[c] for c in classes))
+    names = tuple(dataset.class_names[c] for c in classes)
+    return replace(dataset, **halves, class_names=names, whole=dataset.train)
 
 
 @torch.no_grad()
@@ -312,12 +332,23 @@ def with_objects(config, teacher, student, dataset):
         names["student"] = _module_name(student)
     if dataset is not None:
         label = Path(dataset.name).name
-        content = (*dataset.train.identity(), *dataset.test.identity())
-        names["dataset"] = f"{CUSTOM}{label}-{fingerprint(content)}"
-        names |= {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}
+        content = [t for part in (dataset.train, dataset.test, dataset.whole) if part for t in part.identity()]
+        names["dataset"] = f"{CUSTOM}{label}-{tensors_fingerprint(content)}"
+        _check_as_it_is(config)
+        names |= AS_IT_IS
     elif not config.dataset.startswith(CUSTOM) and config.dataset not in datasets.SOURCES:
         names |= {"dataset": str(Path(config.dataset).resolve()), "dataset_version": datasets.version(config.dataset)}
     return replace(config, **names) if names else config
+
+
+def _check_as_it_is(config):
+    """Raise where the caller asks to shape a data set that is handed over."""
+    for name, value in config.overrides().items():
+        if name in AS_IT_IS and value != AS_IT_IS[name]:
+            raise ConfigError(
+                f"{name} = {value!r} has no effect on dataset=, whose images are taken as they are; leave it out, and "
+                f"shape the data set itself: datasets.load(..., imbalance_factor=, profile=, image_size=, seed=)"
+            )
 
 
 def _check_kind(role, value, kind):

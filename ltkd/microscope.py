@@ -10,9 +10,6 @@ from . import evaluation
 from .errors import ConfigError
 from .methods import METHODS, Step, Task, check_terms, method_class
 
-# Options that say when in a training a term comes into force; on one batch it is in force.
-OF_TIME = ("warmup", "deferred")
-
 
 class Look(NamedTuple):
     """What one batch shows of a loss.
@@ -52,7 +49,7 @@ def look(method, student_logits, teacher_logits, labels, groups):
 def make(name, class_counts, n_groups, **options):
     """The method called `name` with its terms at full strength, as late in a training."""
     cls = method_class(name)
-    in_force = {option: 0.0 for option in OF_TIME if option in cls.options()}
+    in_force = {key: 0.0 for key, option in cls.options().items() if option.of_time}
     return cls(Task.of_counts(class_counts, n_groups), **in_force | options)
 
 
@@ -82,4 +79,4 @@ def why_not(name):
 
 def options_of(name):
     """The options of a method that change its loss on one batch: {option: Option}."""
-    return {key: option for key, option in method_class(name).options().items() if key not in OF_TIME}
+    return {key: option for key, option in method_class(name).options().items() if not option.of_time}

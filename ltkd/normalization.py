@@ -2,6 +2,8 @@
 
 import torch
 
+from .errors import ConfigError
+
 NORMALIZATIONS = {
     "data": None,  # computed from the training images at hand
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
@@ -19,18 +21,21 @@ class Normalizer:
         self._on_device = {}
 
     @classmethod
-    def named(cls, name, train_images=None):
-        """The normalisation called `name`, a key of NORMALIZATIONS; 'data' is computed from `train_images`."""
-        if NORMALIZATIONS[name] is not None:
-            return cls(*NORMALIZATIONS[name])
+    def of(cls, images):
+        """The normalisation by which these images have mean 0 and deviation 1."""
         levels = torch.arange(256, dtype=torch.float64) / 255
-        shares = torch.stack([torch.bincount(x.flatten(), minlength=256) for x in train_images.unbind(1)]).double()
+        shares = torch.stack([torch.bincount(x.flatten(), minlength=256) for x in images.unbind(1)]).double()
         shares /= shares.sum(1, keepdim=True)
         mean = shares @ levels
         std = (shares @ levels**2 - mean**2).clamp_min(0).sqrt().clamp_min(1 / 255)
         return cls(mean.tolist(), std.tolist())
 
     def __call__(self, images):
+        if images.shape[1] != len(self.mean):
+            raise ConfigError(
+                f"the normalization has a mean and a deviation for each of {len(self.mean)} channels, but these images "
+                f"have {images.shape[1]}: choose normalization = 'data', which is computed from the images themselves"
+            )
         if images.device not in self._on_device:  # made once, since a copy to a GPU at every step would stall it
             mean, std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (self.mean, self.std))
             self._on_device[images.device] = 255 * std, mean / std

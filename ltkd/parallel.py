@@ -22,13 +22,20 @@ def world_size():
 
 def is_first():
     """Whether this process writes and reports for all."""
-    return int(os.environ.get("RANK", 0)) == 0
+    if dist.is_initialized():
+        return dist.get_rank() == 0
+    return not _is_one_of_several() or int(os.environ.get("RANK", 0)) == 0
+
+
+def _is_one_of_several():
+    """Whether torchrun started this process with others. A scheduler may leave RANK and LOCAL_RANK where it did not."""
+    return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 @contextmanager
 def group(device):
     """Join the processes that torchrun started; leave them at the end. Within a group, or alone: do nothing."""
-    if dist.is_initialized() or int(os.environ.get("WORLD_SIZE", 1)) == 1:
+    if dist.is_initialized() or not _is_one_of_several():
         yield
         return
     on_gpu = device.type == "cuda"
@@ -43,9 +50,9 @@ def group(device):
 
 def own_device(name):
     """The device of this process: of the name 'auto' or 'cuda', the GPU that is its own."""
-    local = os.environ.get("LOCAL_RANK")
+    own = _is_one_of_several() and "LOCAL_RANK" in os.environ
     gpus = torch.cuda.is_available() and name in ("auto", "cuda")
-    return f"cuda:{local}" if local is not None and gpus else name
+    return f"cuda:{os.environ['LOCAL_RANK']}" if own and gpus else name
 
 
 def share(values):

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field, replace
 
+from .datasets import SOURCES
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -323,18 +325,8 @@ RECIPES = {
     ),
 }
 
-DEFAULT_RECIPE = {
-    "digits": "digits",
-    "cifar10": "cifar10-bkd",
-    "cifar100": "cifar-crd",
-    "tiny-imagenet": "tiny-imagenet-crd",
-    "imagenet-exp-lt": "imagenet-crd",
-    "imagenet-lt": "imagenet-lt-bkd",
-    "places-lt": "places-lt-bkd",
-    "inaturalist2018": "inaturalist-bkd",
-}
-
 
 def recipe_for(dataset):
-    """The name of the recipe that a data set uses unless another is asked for."""
-    return DEFAULT_RECIPE.get(dataset, "folder")
+    """The name of the recipe that a data set uses unless another is asked for; `folder` for one without a name."""
+    known = SOURCES.get(dataset)
+    return known.recipe if known else "folder"

@@ -1,8 +1,10 @@
 """What is written down while a run trains: sums over an epoch, and the progress bar."""
 
 import math
+import sys
 
 import torch
+from tqdm.asyncio import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
 from . import evaluation, parallel
@@ -97,9 +99,19 @@ class ProgressBar:
 
     def __init__(self, config, epochs, images, done, show):
         label = f"{config.method} {config.student} seed {config.seed}"
-        total = epochs * images
+        # In a file (nohup, a job of a cluster, CI) every drawing is a line that stays: few of them will do. tqdm.auto
+        # is another class than the plain one in a notebook.
+        seconds = 0.1 if sys.stderr.isatty() or tqdm is not plain_tqdm else 30
         self.bar = tqdm(
-            total=total, initial=done * images, desc=label, unit="img", unit_scale=True, disable=not show, leave=False
+            total=epochs * images,
+            initial=done * images,
+            desc=label,
+            unit="img",
+            unit_scale=True,
+            disable=not show,
+            leave=False,
+            mininterval=seconds,
+            maxinterval=max(10, seconds),
         )
 
     def update(self, n):

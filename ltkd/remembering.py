@@ -17,7 +17,7 @@ import torch
 
 from .errors import ConfigError, RunError, unknown
 from .files import cache_folder
-from .randomness import fingerprint
+from .identity import tensors_fingerprint
 
 CACHES = ("auto", "off", "memory", "disk")
 SHARE_OF_MEMORY = 0.25  # of all that a machine or GPU has, for all tables; a teacher whose own takes more computes
@@ -78,13 +78,12 @@ def remember(teachers, feed, cache):
         raise unknown("cache", cache, CACHES)
     if cache == "off" or not teachers:
         return Memory({}, "off")
-    shared = TEACHERS in os.environ
-    kind = "disk" if cache == "disk" or (cache == "auto" and shared) else "memory"
-    problem = _problem(teachers, feed, kind)
+    problem = _problem(teachers, feed)
     if problem and cache != "auto":
         raise ConfigError(f"cache = {cache!r}: {problem}; use cache = 'auto' or 'off'")
     if problem:
         return Memory({}, f"off: {problem}")
+    kind = _kind(cache, _size(teachers, feed))
     tables = {name: _table(network, feed, kind) for name, network in teachers.items()}
     forgotten = _make_room([*tables.values()], feed.device)
     note = f"{kind}: {_readable(sum(table.nbytes for table in tables.values()))} when full"
@@ -96,16 +95,36 @@ def forget():
     _tables.clear()
 
 
-def _problem(teachers, feed, kind):
-    """Why these teachers cannot be remembered; None where they can. The answer depends on the machine and not on what
-    is free at the moment, since it decides about rounding, and so about a run's last bits."""
+def _problem(teachers, feed):
+    """Why these teachers cannot be remembered; None where they can. The answer depends on the machine, and neither on
+    what is free at the moment nor on where the tables go, since it decides about rounding, and so about a run's last
+    bits."""
     if feed.views is None:
         return "images on disk have no numbered views"
-    size = sum(2 * math.prod(shape) + math.prod(shape[:2]) for shape in (_shape(t, feed) for t in teachers.values()))
-    bound = _free_disk() / 2 if kind == "disk" else SHARE_OF_MEMORY * _memory(feed.device)
+    size, bound = _size(teachers, feed), SHARE_OF_MEMORY * _memory(feed.device)
     if size > bound:
         return f"a table of the teacher's answers would take {_readable(size)}, the bound is {_readable(bound)}"
     return None
+
+
+def _kind(cache, size):
+    """Whether tables of that size go to memory or to disk. Both give the same answers, so this may depend on what is
+    free at the moment: 'auto' takes memory where the disk has no room."""
+    if cache == "memory" or (cache == "auto" and TEACHERS not in os.environ):
+        return "memory"
+    if size <= (free := _free_disk()) / 2:
+        return "disk"
+    if cache == "auto":
+        return "memory"
+    raise ConfigError(
+        f"cache = 'disk': a table of the teacher's answers would take {_readable(size)}, more than half of the "
+        f"{_readable(free)} that are free in {_folder()}; make room there, or use cache = 'auto' or 'off'"
+    )
+
+
+def _size(teachers, feed):
+    """Bytes of the tables of these teachers when they are full."""
+    return sum(2 * math.prod(shape) + math.prod(shape[:2]) for shape in (_shape(t, feed) for t in teachers.values()))
 
 
 def _shape(network, feed):
@@ -120,7 +139,7 @@ def _said(network, feed):
 def _table(network, feed, kind):
     """The table of a teacher, made anew or found again by its weights, by what it says, and by the images and views."""
     content = [*network.state_dict().values(), _said(network, feed), *feed.identity()]
-    key = fingerprint(content, f"{feed.views} {torch.__version__} {feed.device.type}")
+    key = tensors_fingerprint(content, f"{feed.views} {torch.__version__} {feed.device.type}")
     place = (key, kind, str(feed.device))
     if place in _tables:
         _tables[place] = _tables.pop(place)  # the last used stands last
@@ -131,13 +150,17 @@ def _table(network, feed, kind):
 
 
 def _make_room(needed, device):
-    """Forget tables that were used longest ago while all together take more than the bound; returns how many."""
-    forgotten, bound = 0, SHARE_OF_MEMORY * _memory(device)
-    for place in [place for place, table in _tables.items() if not any(table is each for each in needed)]:
-        if sum(table.nbytes for (_, kind, _), table in _tables.items() if kind == "memory") <= bound:
+    """Forget tables of a device that were used longest ago while all of its own together take more than the bound;
+    returns how many."""
+    held = {place: table for place, table in _tables.items() if place[1:] == ("memory", str(device))}
+    excess = sum(table.nbytes for table in held.values()) - SHARE_OF_MEMORY * _memory(device)
+    forgotten = 0
+    for place, table in held.items():
+        if excess <= 0:
             break
-        del _tables[place]
-        forgotten += 1
+        if not any(table is each for each in needed):
+            excess -= _tables.pop(place).nbytes
+            forgotten += 1
     return forgotten
 
 

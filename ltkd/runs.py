@@ -6,6 +6,7 @@
 - logits.npz: test logits and labels of the last epoch, training images of each class
 - history.parquet: one row an epoch
 - result.json: written last, so that its presence means the run is finished
+- .claim: while unfinished, the lock of the process that trains it
 """
 
 import copy
@@ -16,6 +17,7 @@ import os
 import time
 import zipfile
 import zlib
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +30,7 @@ from safetensors.torch import save as save_tensors
 from . import methods, models
 from .config import CUSTOM, RunConfig
 from .errors import ConfigError, RunError
-from .files import TEMPORARY, project_folder, write_bytes
+from .files import TEMPORARY, alone, project_folder, write_bytes
 from .normalization import Normalizer
 from .randomness import own_randomness
 
@@ -66,11 +68,24 @@ class Run:
 
     @classmethod
     def load(cls, folder):
-        """The run stored in `folder`."""
+        """The run stored in `folder`. Raises RunError where what it is, or what came out of it, cannot be read."""
         try:
-            return cls(folder, RunConfig.from_dict(json.loads((Path(folder) / "config.json").read_text())))
+            run = cls(folder, RunConfig.from_dict(json.loads((Path(folder) / "config.json").read_text())))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
+        if run.finished and not {"last", "best"} <= set(run.result):
+            raise RunError(f"{folder} is not a run of this version: its result.json holds no accuracies")
+        return run
+
+    @contextmanager
+    def claimed(self):
+        """Within it, no other process trains this run: where one does, this waits until it is done."""
+        claim = self.folder / ".claim"
+        with alone(claim, f"waiting for another process, which trains {self.config.name}"):
+            yield
+            if self.finished:  # whoever waits for it has nothing left to train, whichever file it locks
+                with suppress(OSError):
+                    claim.unlink()
 
     def start(self):
         """Make the run's folder, and clear away what a kill in the middle of writing may have left."""
@@ -143,15 +158,18 @@ class Run:
         else:
             network = copy.deepcopy(network)  # the method may change it
         with own_randomness("cpu", 0):  # what a method adds to the network is drawn, and then replaced
-            network = self._method().wrap(network)
+            network = self._wrapped(network, self.config)
         if self.finished and self.result.get("recorded"):
             raise RunError(f"{self.config.name} was recorded without its weights; fit() its config to train it anew")
         network.load_state_dict(self._read("student.safetensors", load_tensors))
         return network.eval()
 
-    def _method(self):
-        task = methods.Task.of(self.result["shape"], self.class_counts, self.config.n_groups, self.config.epochs)
-        return methods.method_class(self.config.method)(task, **self.config.options)
+    def _wrapped(self, network, config):
+        """The network as the method of this config makes it of what the training before leaves."""
+        if (parent := config.for_parent()) is not None:
+            network = self._wrapped(network, parent)
+        task = methods.Task.of(self.result["shape"], self.class_counts, config.n_groups, config.epochs)
+        return methods.method_class(config.method)(task, **config.options).wrap(network)
 
     def predict(self, images, network=None):
         """The trained student's logits on uint8 images (N, channels, side, side): float32 array (N, C)."""
@@ -279,12 +297,12 @@ class PackedRun(Run):
 
 def all_runs(folder=None):
     """Every run stored in `folder`, finished or not, by name: its folders, and those packed in files *.zip there (or
-    in `folder` itself, where that is such a file). Of several folders in a list the first with a run counts. Folders
-    that hold no run are passed over, and those of another version, or of a method that is not in METHODS now:
-    `strangers` names them."""
+    in `folder` itself, where that is such a file). Of several folders in a list the first with a run counts, or the
+    first where it is finished. Folders that hold no run are passed over, and those that are damaged, of another
+    version, or of a method that is not in METHODS now: `strangers` names them."""
     found = {}
     for run, _ in _found(folder):
-        if run is not None and not (run.config.id in found and found[run.config.id].finished):
+        if run is not None and (run.config.id not in found or run.finished > found[run.config.id].finished):
             found[run.config.id] = run
     return list(found.values())
 
@@ -342,10 +360,10 @@ def table(folder=None):
     """One row a finished run (DataFrame): `run`, the config's fields, the method's options, then accuracies in per
     cent of the last epoch (all, head, medium, tail, many_shot, medium_shot, few_shot) and of the best (best_all ...),
     which is chosen on the test set and kept only for comparison with papers that report it."""
-    return table_of([run for run in all_runs(folder) if run.finished])
+    return tabulate([run for run in all_runs(folder) if run.finished])
 
 
-def table_of(finished):
+def tabulate(finished):
     """The rows of `table` for the finished runs given."""
     import pandas as pd
 

@@ -10,19 +10,11 @@ def instance(labels, generator):
     return torch.randperm(len(labels), generator=generator)
 
 
-def balanced(labels, generator):
-    """A class at random, then one of its images at random, with replacement."""
-    return _weighted(labels, torch.ones_like, generator)
-
-
 def reversed_(labels, generator):
-    """As `balanced`, but the rarer a class the more often, by 1 / its images (BBN, Zhou et al. 2020)."""
-    return _weighted(labels, lambda counts: 1 / counts, generator)
-
-
-def _weighted(labels, class_share, generator):
+    """A class at random, the rarer the more often, by 1 / its images, then one of its images at random, with
+    replacement (BBN, Zhou et al. 2020)."""
     counts = torch.bincount(labels).double().clamp_min(1)
-    weights = (class_share(counts) / counts)[labels]  # of an image: its class's share, split over the class
+    weights = (1 / counts / counts)[labels]  # of an image: its class's share, split over the class
     return torch.multinomial(weights, len(labels), replacement=True, generator=generator)
 
 
@@ -59,4 +51,4 @@ def _positions(values, n=0):
     return values.argsort(stable=True).split(torch.bincount(values, minlength=n).tolist())
 
 
-SAMPLERS = {"instance": instance, "balanced": balanced, "reversed": reversed_, "class-aware": class_aware}
+SAMPLERS = {"instance": instance, "reversed": reversed_, "class-aware": class_aware}

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .errors import ConfigError
+from .errors import ConfigError, RunError
 from .runs import interval
 
 DRAWS = 10_000
@@ -33,6 +33,18 @@ def paired(first, second):
         return Paired(0, *[math.nan] * 5)
     mean, half = float(differences.mean()), interval(differences)
     return Paired(len(differences), mean, mean - half, mean + half, *bootstrap(differences))
+
+
+def check_same_images(runs):
+    """Raise RunError unless finished runs that are to be paired learned from the same images, as far as their results
+    say: those of earlier versions do not."""
+    by_images = {run.result["train_fingerprint"]: run.config.name for run in runs if "train_fingerprint" in run.result}
+    if len(by_images) > 1:
+        first, second, *_ = by_images.values()
+        raise RunError(
+            f"the runs {first} and {second} are of one seed but kept different training images, as the same data set "
+            "in another layout on disk gives them: they are no pair; leave one out, or train both from one copy"
+        )
 
 
 def bootstrap(values, *, draws=DRAWS, seed=0):

@@ -26,7 +26,7 @@ STEPS = ("auto", "eager", "graph")
 WARM_UPS = 3  # steps before the capture
 OWN_TOLERANCE = 1e-2  # of how far a tensor moves in a step: sums in another order differ by much less
 COMMON_TOLERANCE = 1e-4  # of how far all of its kind move, for tensors that are moved by rounding alone
-PLAIN = (bool, int, float, str)  # attributes of layers that a graph holds fast
+HELD_FAST = (bool, int, float, str)  # attributes of layers that a graph holds fast
 
 
 def stepper(how, training, device):
@@ -249,7 +249,7 @@ def _form(job):
     networks = [job.student, job.method, *job.teachers.values()]
     tensors = [*_changing(job).values(), *(t for each in networks for t in (*each.parameters(), *each.buffers()))]
     layers = [vars(layer) for network in networks for layer in network.modules()]
-    plain = [{name: value for name, value in layer.items() if isinstance(value, PLAIN)} for layer in layers]
+    plain = [{name: value for name, value in layer.items() if isinstance(value, HELD_FAST)} for layer in layers]
     return [(tensor.data_ptr(), tensor.requires_grad) for tensor in tensors], plain
 
 

@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
@@ -13,9 +14,12 @@ import torch
 
 from . import methods
 from .errors import ConfigError, Interrupted, LtkdError, RunError
+from .identity import class_code
 from .remembering import shared_folder
-from .runs import Run, packed_runs
+from .runs import Run, all_runs
 from .training import fit
+
+OBJECTS = ("teacher", "student", "dataset")  # of the caller's own, with which a run builds on others than it says
 
 
 class TimeUp(LtkdError):
@@ -23,17 +27,15 @@ class TimeUp(LtkdError):
 
 
 def sweep(configs, *, jobs=1, report=print, until=None, **where):
-    """`fit` every config; an error in one does not stop the others.
+    """`fit` every config; an error in one stops no other but those that build on it.
 
     jobs: how many runs are trained side by side, in processes that share the cores and the remembered teachers.
     report: called with one line a run. until: when to stop, in seconds since 1970; what is in training then is stored
-    as after Ctrl-C, and is neither finished nor failed. where: passed on to `fit`. A run that is packed in the folder
-    of the runs is not trained again. Returns (finished runs, {name of the run: error}).
+    as after Ctrl-C, and is neither finished nor failed. where: passed on to `fit`. A run that is finished, or packed in
+    the folder of the runs, is not trained again. Returns (finished runs, {name of the run: error}).
     """
     finished, failed = [], {}
-    packed = {run.config.id: run for run in packed_runs(where.get("runs"))}
-    train_all = _one_by_one if jobs == 1 else partial(_side_by_side, jobs)
-    for config, outcome in train_all(configs, packed, until, where):
+    for config, outcome in _outcomes(configs, jobs, until, where):
         number = f"[{len(finished) + len(failed) + 1}/{len(configs)}]"
         if isinstance(outcome, TimeUp):
             report(f"{config.name}: {outcome}")
@@ -46,12 +48,41 @@ def sweep(configs, *, jobs=1, report=print, until=None, **where):
     return finished, failed
 
 
-def _one_by_one(configs, packed, until, where):
+def _outcomes(configs, jobs, until, where):
+    """(config, its finished Run or the error) for every config: what is stored, then what is trained, after all that it
+    builds on."""
+    own = any(where.get(role) is not None for role in OBJECTS)
+    stored = {} if own else {run.config.id: run for run in all_runs(where.get("runs")) if run.finished}
+    yield from ((config, stored[config.id]) for config in configs if config.id in stored)
+    wanted = {config.id: config for config in configs if config.id not in stored}
+    ordered = [*wanted.values()] if own else in_order(wanted.values())
+    train_all = _one_by_one if jobs == 1 else partial(_side_by_side, jobs)
+    for config, outcome in train_all(ordered, until, where):
+        if config.id in wanted or isinstance(outcome, TimeUp):
+            yield config, outcome
+
+
+def _one_by_one(configs, until, where):
+    failed = {}
     for config in configs:
-        if config.id in packed:
-            yield config, packed[config.id]
-        elif until is None or time.time() < until:
-            yield config, _fit(config, until, where)
+        if until is not None and time.time() >= until:
+            return
+        yield config, _noted(failed, config, _dropped(config, failed) or _fit(config, until, where))
+
+
+def _dropped(config, failed):
+    """The error of a run that builds on one that failed; None for any other."""
+    for before in config.builds_on():
+        if before.id in failed:
+            return RunError(f"not trained, since it builds on {before.name}, which failed: {failed[before.id]}")
+    return None
+
+
+def _noted(failed, config, outcome):
+    """The outcome; an error is written down in `failed`."""
+    if not isinstance(outcome, Run | TimeUp):
+        failed[config.id] = outcome
+    return outcome
 
 
 def _fit(config, until, where):
@@ -62,7 +93,7 @@ def _fit(config, until, where):
     except (KeyboardInterrupt, Interrupted) as stop:
         if until is None or time.time() < until:
             raise
-        return TimeUp(f"time is up: {stop or 'no epoch was begun'}")
+        return TimeUp(f"time is up: {str(stop) or 'no epoch was begun'}")
     except LtkdError as error:
         return error
     except RuntimeError as error:  # such as a GPU without memory left
@@ -87,45 +118,76 @@ def _stopped_at(until):
         signal.signal(signal.SIGINT, before)
 
 
-def _side_by_side(jobs, configs, packed, until, where):
-    """As `_one_by_one`, but in the order in which they finish. What several runs build on is trained before them."""
+def _side_by_side(jobs, configs, until, where):
+    """As `_one_by_one`, but in the order in which they finish."""
     for config in configs:
-        if methods.code_of(methods.METHODS[config.method]) is not None:
+        if class_code(methods.METHODS[config.method]) is not None:
             raise ConfigError(f"method {config.method!r} is your own, which other processes do not know; use jobs=1")
-    yield from ((config, packed[config.id]) for config in configs if config.id in packed)
-    wanted = {config.id: config for config in configs if config.id not in packed}
     threads = max(1, torch.get_num_threads() // jobs)
     where = {**where, "progress": False}
-    with shared_folder(), ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (threads,)) as pool:
+    new_pool = partial(_new_pool, jobs, threads)
+    with shared_folder():
         try:
-            for config, outcome in _as_they_finish(pool, jobs, in_order(wanted.values()), until, where):
-                if config.id in wanted:
-                    yield config, outcome
+            yield from _as_they_finish(new_pool, jobs, configs, until, where)
         except (KeyboardInterrupt, Interrupted):  # every process got Ctrl-C too, and has stored what it had
-            pool.shutdown(cancel_futures=True)
             raise Interrupted(
                 "stopped; every run that was being trained is stored. Give the same command again to go on"
             ) from None
 
 
-def _as_they_finish(pool, jobs, configs, until, where):
+def _as_they_finish(new_pool, jobs, configs, until, where):
     """Never hands the pool more than it trains at once, so that none is begun after an interrupt, and none before what
     it builds on is done."""
-    waiting, running = list(configs), {}
-    while waiting or running:
-        if until is not None and time.time() >= until:
-            waiting = []
-        open_ids = {config.id for config in (*waiting, *running.values())}
-        for config in [each for each in waiting if not open_ids & {before.id for before in each.builds_on()}]:
-            if len(running) < jobs:
-                waiting.remove(config)
-                running[pool.submit(_fit, config, until, where)] = config
-        for done in wait(running, return_when=FIRST_COMPLETED).done:
-            yield running.pop(done), done.result()
+    waiting, running, failed, pool = list(configs), {}, {}, new_pool()
+    try:
+        while waiting or running:
+            if until is not None and time.time() >= until:
+                waiting = []
+            for config in [*waiting]:
+                if error := _dropped(config, failed):
+                    waiting.remove(config)
+                    yield config, _noted(failed, config, error)
+            open_ids = {config.id for config in (*waiting, *running.values())}
+            for config in [each for each in waiting if not open_ids & {before.id for before in each.builds_on()}]:
+                if len(running) < jobs:
+                    waiting.remove(config)
+                    try:
+                        future = pool.submit(_fit, config, until, where)
+                    except BrokenProcessPool:
+                        pool = new_pool()
+                        future = pool.submit(_fit, config, until, where)
+                    running[future] = config
+            for done in wait(running, return_when=FIRST_COMPLETED).done:
+                config = running.pop(done)
+                yield config, _noted(failed, config, _outcome(done))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(threads):
-    torch.set_num_threads(threads)
+def _outcome(done):
+    """What `_fit` has returned in another process, if that lived to return it. A pool dies as a whole."""
+    try:
+        return done.result()
+    except BrokenProcessPool:
+        return RunError(
+            "the process that trained it, or one beside it, was killed, most likely for want of memory; use fewer "
+            "--jobs (jobs=), and give the same command again to go on"
+        )
+
+
+def _new_pool(jobs, threads):
+    """A pool whose processes are all there. Left to itself it starts each when it is needed, and does not notice the
+    death of one that was started while its own thread was asleep."""
+    pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,))
+    try:
+        for started in [pool.submit(int) for _ in range(jobs)]:
+            started.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "no process could be started beside this one; in a script, call sweep() below "
+            "`if __name__ == '__main__':`, or use jobs=1"
+        ) from error
+    return pool
 
 
 def in_order(configs, done=()):

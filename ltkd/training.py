@@ -1,6 +1,7 @@
 """Training: `fit` turns a RunConfig into a Run on disk, in one visible loop."""
 
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 
@@ -8,9 +9,10 @@ import torch
 
 from . import evaluation, parallel
 from .config import CUSTOM
-from .errors import ConfigError, Interrupted
+from .errors import ConfigError, Interrupted, RunError
 from .job import load_dataset, prepare, shape_of, with_objects
 from .methods import check_terms
+from .models import count_parameters
 from .provenance import commit, hardware
 from .randomness import own_randomness
 from .recording import ProgressBar, prefixed
@@ -54,12 +56,18 @@ def fit(
     if run.finished:
         return run
     device = pick_device(parallel.own_device(device))
-    where = {"runs": runs, "data_root": data_root, "device": device, "workers": workers, "cache": cache, "step": step}
-    first = partial(fit, dataset=dataset, progress=progress, callbacks=callbacks, **where)
+    how = {"device": device, "workers": workers, "cache": cache, "step": step}
+    where = {"runs": runs, "data_root": data_root, "dataset": dataset}
+    first = partial(fit, progress=progress, callbacks=callbacks, **where, **how)
     with parallel.group(device):
         data = load_dataset(config, data_root, dataset)
-        job = prepare(config, data, device, workers, cache, teacher, student, train_first=first, step=step)
-        _train(run, job, data, progress, callbacks)
+        job = prepare(config, data, teacher=teacher, student=student, train_first=first, **how)
+        with run.claimed() if parallel.is_first() else nullcontext():  # after its teachers, which claim their own
+            parallel.wait()
+            if not run.finished:  # by another process, in the meantime
+                _train(run, job, data, progress, callbacks)
+    if parallel.is_first() and not run.finished:
+        raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")
     return run
 
 
@@ -68,7 +76,8 @@ def _train(run, job, data, progress, callbacks):
     if parallel.is_first():
         run.start()
     history, seconds = _resume(run, job)
-    state, stored_at, started = None, time.monotonic(), time.monotonic() - seconds
+    stored_at, started = time.monotonic(), time.monotonic() - seconds
+    kept = len(history), None  # an epoch, and the state after it where that is not stored yet
     config, epochs = job.config, job.schedule.epochs
     bar = ProgressBar(config, epochs, len(job.training), len(history), progress and parallel.is_first())
     try:
@@ -82,16 +91,18 @@ def _train(run, job, data, progress, callbacks):
             bar.show(row)
             if epoch < epochs:
                 job.method.end_epoch(job.student.eval(), job.held_out)
-                state = checkpoint_bytes(job.state() | {"history": history, "seconds": time.monotonic() - started})
+                state = job.state() | {"history": history, "seconds": time.monotonic() - started}
+                kept = epoch, checkpoint_bytes(state)
                 if time.monotonic() - stored_at >= CHECKPOINT_SECONDS and parallel.is_first():
-                    run.save_checkpoint(state)
+                    run.save_checkpoint(kept[1])
                     stored_at = time.monotonic()
             for callback in callbacks if parallel.is_first() else ():
                 callback(config, history)
     except KeyboardInterrupt:
+        epoch, state = kept
         if state is not None and parallel.is_first():
             run.save_checkpoint(state)
-        raise _interrupted(run, min(len(history) + 1, epochs), epochs) from None
+        raise _interrupted(run, epoch + 1, epochs) from None
     finally:
         bar.close()
     _finish(run, job, data, history, logits, time.monotonic() - started)
@@ -169,9 +180,10 @@ def _result(job, data, history, seconds):
         "class_names": list(data.class_names),
         "groups": list(job.groups.names),
         "train_images": len(job.training),
+        "train_fingerprint": data.train.fingerprint(),
         "source": data.source,
         "normalization": {"mean": job.normalize.mean, "std": job.normalize.std},
-        "parameters": sum(p.numel() for p in job.student.parameters()),
+        "parameters": count_parameters(job.student),
         "seconds": round(seconds, 2),
         "teacher_cache": job.memory.note,
         "step": job.stepper.note,

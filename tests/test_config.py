@@ -157,6 +157,12 @@ def test_every_data_set_has_a_recipe_of_its_own(dataset):
     assert make(dataset=dataset).recipe == recipe_for(dataset) != "folder"
 
 
+@pytest.mark.parametrize("dataset", SOURCES)
+def test_the_row_of_a_data_set_names_a_recipe_and_its_size(dataset):
+    assert RECIPES[SOURCES[dataset].recipe].defaults.get("dataset", "digits") == dataset
+    assert SOURCES[dataset].size.classes > 1
+
+
 def test_a_folder_uses_the_recipe_for_folders(tmp_path):
     config = make(dataset=str(tmp_path))
     assert (config.recipe, config.profile) == ("folder", "as-is")
@@ -321,6 +327,17 @@ def test_an_expert_learns_its_classes_alone():
     expert = make(method="lfme", batch_size=64).for_teacher(spec)
     assert (expert.classes, expert.batch_size, expert.lr_schedule, expert.method) == ((2, 5, 7), 32, "cosine", "ce")
     assert "-3classes-" in expert.name
+
+
+def test_the_teacher_of_a_student_of_some_classes_learns_those():
+    config = make(method="kd", classes=(4, 9, 2))
+    assert config.for_teacher(TeacherSpec()) == config.for_teacher() == config.builds_on()[0]
+    assert config.for_teacher().classes == (4, 9, 2)
+
+
+def test_the_classes_of_an_expert_are_counted_among_those_of_its_student():
+    config = make(method="lfme", classes=(4, 9, 2))
+    assert config.for_teacher(TeacherSpec((2, 0))).classes == (2, 4)
 
 
 def test_a_method_that_steers_by_held_out_images_needs_some():
@@ -549,6 +566,54 @@ def test_an_edited_class_has_another_id(own):
     assert make(method="own").id == first
     own("own", Second)
     assert make(method="own").id != first
+
+
+def own_method(default=0.5, before=None):
+    class Own(Method):
+        """A method."""
+
+        parent = before
+        strength = Option(default, "how strong")
+
+    return Own
+
+
+def test_another_default_of_an_own_option_is_another_id(own):
+    own("own", own_method(0.5))
+    first = make(method="own").id
+    own("own", own_method(0.6))
+    assert make(method="own").id != first
+
+
+def test_a_method_of_ones_own_may_use_groups_without_a_teacher(own):
+    own("own", own_method())
+    assert make(method="own", n_groups=5).id != make(method="own").id == make(method="own", n_groups=3).id
+    assert make(method="ce", n_groups=5).id == make(method="ce").id
+
+
+def test_the_id_of_a_second_stage_depends_on_the_code_of_the_first(own):
+    ids = set()
+    for default in (0.5, 0.6):
+        own("first", own_method(default))
+        own("second", own_method(before=METHODS["first"]))
+        ids.add(make(method="second", strength=0.7).id)
+    assert len(ids) == 2
+
+
+def test_a_parent_that_has_no_name_is_asked_for(own):
+    own("second", own_method(before=own_method()))
+    with pytest.raises(ConfigError, match="register it, too"):
+        make(method="second").for_parent()
+
+
+@pytest.mark.parametrize(
+    ("method", "revised"), [("kd", "kd"), ("bkd+crt", "bkd"), ("crt", "ce"), ("kd", "ce"), ("bkd+crt", "ce")]
+)
+def test_a_revised_method_has_other_ids_and_so_has_what_builds_on_it(method, revised, monkeypatch):
+    before, other = make(method=method).id, make(method="cb").id
+    monkeypatch.setattr(METHODS[revised], "revision", 1)
+    assert make(method=method).id != before
+    assert make(method="cb").id == other
 
 
 def test_an_option_that_every_run_has_already_says_so(own):

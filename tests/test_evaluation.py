@@ -6,6 +6,8 @@ from helpers import draw, softmax
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from ltkd import ClassGroups, ConfigError, evaluation, group_mass, rebalance
+from ltkd.decomposition import log_group_mass
+from ltkd.losses import log_rebalance
 
 GROUPS = ClassGroups(("head", "tail"), torch.tensor([0, 1, 0, 1, 1]))
 COUNTS = np.array([300, 90, 60, 15, 4])
@@ -209,6 +211,17 @@ def test_rebalanced_batches_are_those_of_the_loss(answers):
         np.testing.assert_allclose(found.rebalanced[b], (scaled / scaled.sum(1, keepdims=True)).sum(0))
         np.testing.assert_allclose(found.rebalanced[b], rebalance(torch.tensor(mass)).sum(0))
         assert found.images[b].tolist() == np.bincount(GROUPS.index.numpy()[labels[rows]], minlength=2).tolist()
+
+
+def test_what_is_shown_of_rebalancing_is_what_training_computes(answers, monkeypatch):
+    logits, labels = answers
+    log_mass = log_group_mass(torch.tensor(logits[:128]), GROUPS).double().view(2, 64, 2)
+    together = log_rebalance(log_mass)
+    for batch, alone in zip(together, log_mass, strict=True):
+        torch.testing.assert_close(batch, log_rebalance(alone), rtol=0, atol=1e-14)
+    monkeypatch.setattr(evaluation, "log_rebalance", lambda log_mass: log_mass)
+    found = evaluation.rebalance_batches(logits, labels, GROUPS, batch_size=64)
+    np.testing.assert_array_equal(found.rebalanced, found.teacher)
 
 
 @pytest.mark.parametrize("batch_size", [0, 401])

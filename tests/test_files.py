@@ -1,10 +1,15 @@
 import errno
 import os
+import signal
+import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
 from ltkd.errors import RunError
-from ltkd.files import cache_folder, write_bytes
+from ltkd.files import alone, cache_folder, write_bytes
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
@@ -53,3 +58,54 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 def test_ltkd_cache_names_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LTKD_CACHE", os.fspath(tmp_path))
     assert cache_folder() == tmp_path
+
+
+# --- one process at a time ---
+
+
+def test_one_at_a_time_is_alone_and_the_others_say_once_that_they_wait(tmp_path, capsys):
+    within, most = [], []
+
+    def work(number):
+        with alone(tmp_path / "folder" / "lock", f"number {number} waits"):
+            within.append(number)
+            most.append(len(within))
+            time.sleep(0.7)  # longer than from one try to the next
+            within.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == [1, 1, 1]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(set(said)) == 2
+
+
+def test_a_process_that_is_killed_leaves_no_lock(tmp_path, capsys):
+    code = (
+        "import sys, time; from ltkd.files import alone\n"
+        "with alone(sys.argv[1], ''): print('alone', flush=True); time.sleep(600)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "alone\n"
+        threading.Timer(0.3, child.send_signal, [signal.SIGKILL]).start()
+        with alone(tmp_path / "lock", "waits"):
+            assert child.wait() == -signal.SIGKILL
+    finally:
+        child.kill()
+    assert capsys.readouterr().err == "waits\n"
+    with alone(tmp_path / "lock", "waits"):
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_on_a_file_system_without_locks_work_goes_on(tmp_path, monkeypatch, number):
+    def no_locks(*_args):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with alone(tmp_path / "lock", "waits"), alone(tmp_path / "lock", "waits"):
+        pass

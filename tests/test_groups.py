@@ -17,6 +17,11 @@ def test_three_groups_hold_33_34_and_33_per_cent(n_classes, sizes):
     assert ClassGroups.by_rank(range(n_classes, 0, -1)).sizes == sizes
 
 
+@pytest.mark.parametrize("n_classes", [1, 2])
+def test_fewer_classes_than_three_are_groups_of_their_own(n_classes):
+    assert ClassGroups.by_rank(range(n_classes)).sizes == (1,) * n_classes
+
+
 @given(n_classes=st.integers(1, 60), data=st.data())
 def test_any_other_number_of_groups_has_sizes_that_differ_by_one_at_most(n_classes, data):
     n_groups = data.draw(st.integers(1, n_classes).filter(lambda n: n != 3))

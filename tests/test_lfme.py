@@ -49,20 +49,26 @@ def test_without_a_single_expert_there_is_nothing_to_learn_from():
         lfme((200, 50))
 
 
-@pytest.fixture(scope="module")
-def jobs(tmp_path_factory):
-    """All that one fit trains: {"student" or an expert: its Job}, and the student's finished run as "run"."""
+def fitted(folder, **settings):
+    """All that one fit trains: the Jobs of the experts and of the student, in that order; and the finished run."""
     trained, real = [], training.train_epoch
 
     def remember(job, epoch, bar):
         trained.append(job)
         return real(job, epoch, bar)
 
-    config = RunConfig.make(**SETTINGS | {"method": "lfme", "epochs": 1, "augmentation": "none", "test_every": 1})
+    short = {"method": "lfme", "epochs": 1, "augmentation": "none", "test_every": 1}
+    config = RunConfig.make(**SETTINGS | short | settings)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(training, "train_epoch", remember)
-        where = {"runs": tmp_path_factory.mktemp("runs"), "device": "cpu", "progress": False}
-        run = fit(config, dataset=seven_classes(), **where)
+        run = fit(config, dataset=seven_classes(), runs=folder, device="cpu", progress=False)
+    return trained, run
+
+
+@pytest.fixture(scope="module")
+def jobs(tmp_path_factory):
+    """All that one fit trains: {"student" or an expert: its Job}, and the student's finished run as "run"."""
+    trained, run = fitted(tmp_path_factory.mktemp("runs"))
     return dict(zip((*GROUPS, "student"), trained, strict=True)) | {"run": run}
 
 
@@ -95,6 +101,19 @@ def test_an_experts_run_carries_its_classes(jobs, name):
     assert (config.classes, config.method, config.student) == (GROUPS[name], "ce", "resnet8")
     assert jobs["run"].result[f"{name}_run"] == config.name
     assert jobs[name].student(next(jobs[name].test.plain(2))).shape == (2, len(GROUPS[name]))
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_an_expert_has_learned_from_images_that_are_normalised_as_its_students_are(jobs, name):
+    normalizers = [jobs[role].normalize for role in (name, "student")]
+    assert len({(*each.mean, *each.std) for each in normalizers}) == 1
+
+
+def test_the_experts_of_a_student_of_some_classes_learn_those_of_them_that_are_in_their_group(tmp_path):
+    (medium, few, student), _ = fitted(tmp_path, classes=(6, 2, 5, 3))
+    assert (medium.config.classes, few.config.classes) == ((2, 3), (6, 5))
+    held = set(pixels(student, student.held_out(lambda images: images)))
+    assert not held & {*trained_on(medium), *trained_on(few)}
 
 
 def test_nobody_is_trained_on_the_images_held_out(jobs):

@@ -1,3 +1,4 @@
+import math
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -277,7 +278,9 @@ def just_outside(limits):
     if type(limits.default) not in (int, float):
         return []
     below = limits.low if limits.above else type(limits.default)(limits.low - 1)
-    return [below] if limits.high == float("inf") else [below, limits.high]
+    if limits.high == float("inf"):
+        return [below]
+    return [below, math.nextafter(limits.high, 2) if limits.closed else limits.high]
 
 
 @pytest.mark.parametrize(
@@ -287,6 +290,13 @@ def just_outside(limits):
 def test_a_number_out_of_its_range_raises(name, option, value):
     with pytest.raises(ConfigError, match=f"{option} = .*must be (above|at least) "):
         METHODS[name](TASK, **{option: value})
+
+
+@pytest.mark.parametrize("name", ["bkd", "ldam-drw"])
+def test_a_fraction_of_the_epochs_may_be_all_of_them_and_no_more(name):
+    assert METHODS[name](TASK, deferred=1).deferred == 1.0
+    with pytest.raises(ConfigError, match=r"deferred = 1.005: must be at least 0 and at most 1$"):
+        METHODS[name](TASK, deferred=1.005)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ import pytest
 import torch
 from helpers import draw
 
-from ltkd import METHODS, ClassGroups, Method, Step, losses, microscope
+from ltkd import METHODS, ClassGroups, Method, Option, Step, losses, microscope
 
 COUNTS = [60, 30, 15, 8, 4, 2]
 GROUPS = ClassGroups.by_rank(COUNTS)
@@ -87,6 +87,18 @@ def test_what_is_wrong_with_a_method_of_ones_own_is_kept(monkeypatch, forward, w
     monkeypatch.setitem(METHODS, "mine", type("Mine", (Method,), {"forward": forward}))
     assert "mine" not in microscope.methods_on_logits()
     assert why in str(microscope.why_not("mine"))
+
+
+def test_an_option_of_time_is_in_force_whatever_its_name(monkeypatch):
+    class Late(Method):
+        """A term that comes into force after some epochs."""
+
+        patience = Option(0.5, "fraction of the epochs without the term", high=1.0, of_time=True)
+        strength = Option(0.5, "weight of the term")
+
+    monkeypatch.setitem(METHODS, "late", Late)
+    assert microscope.make("late", COUNTS, 3).patience == 0.0
+    assert set(microscope.options_of("late")) == {"strength"}
 
 
 def test_a_term_that_comes_late_is_in_force(batch):

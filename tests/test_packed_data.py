@@ -96,6 +96,14 @@ def test_another_subset_is_refused_with_what_is_there_and_never_downloaded(whole
     assert str(file) in str(e.value)
 
 
+def test_a_damaged_whole_data_set_is_named_beside_a_packed_subset_too(whole):
+    pack(whole, whole)
+    file = whole / "cifar100" / "train-00000-of-00001.parquet"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(DataError, match=f"{file} cannot be read as parquet"):
+        load_dataset(config(imbalance_factor=2.0), whole)
+
+
 def test_beside_the_whole_data_set_every_subset_is_served(whole):
     pack(whole, whole)
     assert "parquet files" in load_dataset(config(imbalance_factor=2.0), whole).source

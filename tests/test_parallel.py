@@ -7,9 +7,9 @@ import sys
 import numpy as np
 import pytest
 import torch
-from helpers import PROJECT
+from helpers import PROJECT, digits_config
 
-from ltkd import Run, evaluation
+from ltkd import Run, evaluation, fit, parallel
 
 SCRIPT = """
 import sys
@@ -69,10 +69,18 @@ def test_two_processes_with_half_a_batch_each_learn_what_one_learns(tmp_path, ca
 
 
 def test_alone_a_process_is_a_group_of_one():
-    from ltkd import parallel
-
     values = torch.arange(5.0)
     with parallel.group(torch.device("cpu")):
         assert (parallel.world_size(), parallel.is_first(), parallel.weight(values)) == (1, True, 1.0)
         assert parallel.share(values) is values
         assert parallel.total(values) is values
+
+
+def test_what_a_scheduler_left_in_the_environment_makes_no_group(tmp_path, monkeypatch):
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    assert fit(digits_config(method="ce", epochs=1), runs=tmp_path, device="cpu", progress=False).finished
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert parallel.own_device("cuda") == "cuda"
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    assert (parallel.is_first(), parallel.own_device("cuda")) == (False, "cuda:3")

@@ -166,11 +166,32 @@ def test_tables_used_longest_ago_make_room_and_the_note_says_so(pictures, monkey
     assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
 
 
-def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_the_teacher_computes(pictures, monkeypatch):
+def test_tables_of_another_device_make_no_room_and_take_none(pictures, monkeypatch):
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    monkeypatch.setattr(remembering, "_memory", lambda device: 2.5 * size / remembering.SHARE_OF_MEMORY)
+    shape = (N_IMAGES, 100 * N_VIEWS, N_CLASSES)
+    elsewhere = remembering.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.bool))
+    monkeypatch.setitem(remembering._tables, ("key", "memory", "cuda:0"), elsewhere)
+    notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
+    assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
+    assert elsewhere in remembering._tables.values()
+
+
+def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_each_process_remembers(pictures, monkeypatch):
     with remembering.shared_folder():
         assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
         monkeypatch.setattr(remembering, "_free_disk", lambda: 0)
-        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("off")
+        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
+        with pytest.raises(ConfigError, match="make room there, or use cache = 'auto'"):
+            remember({"teacher": Counted()}, pictures, "disk")
+
+
+def test_whether_a_teacher_is_remembered_does_not_depend_on_where(pictures, monkeypatch):
+    monkeypatch.setattr(remembering, "SHARE_OF_MEMORY", 0.0)
+    alone = remember({"teacher": Counted()}, pictures, "auto").note
+    with remembering.shared_folder():
+        assert remember({"teacher": Counted()}, pictures, "auto").note == alone
+    assert alone.startswith("off")
 
 
 def test_an_unknown_cache_names_the_nearest(pictures):

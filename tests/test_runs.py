@@ -1,15 +1,20 @@
 import json
 import os
+import shutil
+import threading
 import time
+from contextlib import contextmanager
 from dataclasses import fields, replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch.nn.functional as F
 from helpers import digits_config
+from torch import nn
 
-from ltkd import METHODS, Run, RunConfig, RunError, runs
+from ltkd import METHODS, Method, Run, RunConfig, RunError, fit, runs, training
 from ltkd.datasets import load
 
 LTKD = digits_config(method="ltkd")
@@ -120,7 +125,7 @@ def test_a_damaged_file_is_named(own_copy, name):
     path = own_copy.folder / name
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(RunError, match=name):
-        READERS[name](own_copy)
+        READERS[name](Run(own_copy.folder, own_copy.config))
 
 
 @pytest.mark.parametrize("name", [name for name in READERS if name != "result.json"])
@@ -159,6 +164,24 @@ def test_the_stored_student_comes_in_evaluation_mode(finished):
     assert not finished.model().training
 
 
+class Enclosing(Method):
+    """Goes on from a network whose classifier the method before replaced, and puts it into another."""
+
+    parent = METHODS["ldam-drw"]
+
+    def wrap(self, student):
+        return nn.Sequential(student, nn.LayerNorm(len(self.task.class_counts)))
+
+    def forward(self, step):
+        return {"ce": F.cross_entropy(step.logits, step.labels)}
+
+
+def test_the_student_of_a_second_stage_is_made_as_both_methods_make_it(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "enclosing", Enclosing)
+    run = fit(digits_config(method="enclosing", epochs=1), runs=tmp_path, device="cpu", progress=False)
+    np.testing.assert_allclose(run.predict(load("digits").test.images), run.logits, atol=1e-5)
+
+
 def test_a_student_of_ones_own_is_asked_for(own_copy):
     own_copy.config = replace(LTKD, student="custom:Net-12345678")
     with pytest.raises(RunError, match="network="):
@@ -182,6 +205,26 @@ def test_unfinished_runs_and_other_folders_are_not_in_the_table(own_copy, tmp_pa
     Run.open(digits_config(method="kd", seed=9), tmp_path).start()
     (tmp_path / "notes").mkdir()
     assert runs.table(tmp_path).run.tolist() == [own_copy.config.name]
+
+
+@pytest.mark.parametrize("damage", [b"", b'{"name": "dig', b"{}"], ids=["empty", "cut", "other"])
+def test_a_run_with_a_damaged_result_is_passed_over_as_a_stranger(own_copy, store, damage):
+    other = Run.open(digits_config(method="kd"), store)
+    shutil.copytree(other.folder, own_copy.folder.parent / other.folder.name)
+    (own_copy.folder / "result.json").write_bytes(damage)
+    assert runs.table(own_copy.folder.parent).run.tolist() == [other.config.name]
+    ((path, why),) = runs.strangers(own_copy.folder.parent).items()
+    assert path == own_copy.folder
+    assert "result.json" in str(why)
+
+
+def test_of_several_folders_the_first_with_a_run_counts_unless_another_has_it_finished(own_copy, tmp_path):
+    for name in ("first", "second"):
+        Run.open(LTKD, tmp_path / name).start()
+    (found,) = runs.all_runs([tmp_path / "first", tmp_path / "second"])
+    assert found.folder.parent.name == "first"
+    (found,) = runs.all_runs([tmp_path / "first", own_copy.folder.parent])
+    assert found.finished
 
 
 def test_the_table_of_an_empty_folder_is_empty(tmp_path):
@@ -261,3 +304,52 @@ def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(change):
 def test_the_summary_of_a_store_has_a_row_a_method(store):
     summary = runs.summarise(runs.table(store)).set_index("method")
     assert summary.seeds.to_dict() == {"ce": 2, "kd": 2, "ltkd": 2}
+
+
+# --- one run, several processes ---
+
+
+def fit_on_cpu(config, folder):
+    return fit(config, runs=folder, device="cpu", progress=False)
+
+
+def test_a_run_that_another_trains_is_waited_for_and_then_found_finished(finished, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(training, "train_epoch", lambda *_: pytest.fail("trained twice"))
+    for before in LTKD.builds_on():
+        shutil.copytree(finished.folder.parent / before.name, tmp_path / before.name)
+    run, found = Run.open(LTKD, tmp_path), []
+    with run.claimed():
+        run.start()
+        other = threading.Thread(target=lambda: found.append(fit_on_cpu(LTKD, tmp_path)))
+        other.start()
+        said = ""
+        while "waiting" not in said and other.is_alive():
+            said += capsys.readouterr().err
+            time.sleep(0.02)
+        shutil.copytree(finished.folder, run.folder, dirs_exist_ok=True)
+    other.join(60)
+    assert (said + capsys.readouterr().err).count("waiting") == 1
+    assert LTKD.name in said
+    assert [each.result["last"] for each in found] == [finished.result["last"]]
+    assert ".claim" not in {file.name for file in run.folder.iterdir()}
+
+
+def test_a_teacher_is_trained_before_its_student_is_claimed(tmp_path, monkeypatch):
+    claimed, events = Run.claimed, []
+
+    @contextmanager
+    def noted(run):
+        with claimed(run):
+            events.append(f"claims {run.config.method}")
+            yield
+        events.append(f"frees {run.config.method}")
+
+    monkeypatch.setattr(Run, "claimed", noted)
+    fit_on_cpu(digits_config(method="kd", epochs=1), tmp_path)
+    assert events == ["claims ce", "frees ce", "claims kd", "frees kd"]
+
+
+def test_what_was_trained_and_is_not_finished_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(Run, "finish", lambda *_: None)
+    with pytest.raises(RunError, match=r"result\.json is gone"):
+        fit_on_cpu(digits_config(method="ce", epochs=1), tmp_path)

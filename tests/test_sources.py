@@ -2,7 +2,10 @@ import hashlib
 import io
 import pickle
 import tempfile
+import threading
+import time
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -101,7 +104,7 @@ def test_digits_can_be_resized():
     assert load("digits", image_size=16).image_size == 16
 
 
-@pytest.mark.parametrize("factor", [0.5, 0, -1, float("nan"), float("inf")])
+@pytest.mark.parametrize("factor", [0.5, 0, -1, float("nan"), float("inf"), "5", None])
 def test_the_imbalance_factor_must_be_a_finite_number_of_at_least_one(factor):
     with pytest.raises(ConfigError, match="imbalance_factor"):
         load("digits", imbalance_factor=factor)
@@ -130,6 +133,12 @@ def test_parquet_files_are_found_in_either_naming(root, name, folder, image_colu
     assert data.class_counts.tolist() == [3, 2]
     assert len(data.test) == 2
     assert "parquet" in data.source
+
+
+def test_of_parquet_files_for_validation_and_test_the_test_counts(root):
+    place = write_parquet(root / "cifar100", test=(0, 1, 1))
+    write_parquet(place, test=(0, 1), test_name="validation")
+    assert load("cifar100", root=root, profile="as-is").test.labels.tolist() == [0, 1, 1]
 
 
 def test_parquet_pixels_come_through_unchanged(root):
@@ -325,6 +334,18 @@ def test_tiny_imagenets_own_layout_is_read(root, unlabelled_test):
     assert data.test.images[0, 0].float().mean() < data.test.images[1, 0].float().mean()  # each with its own label
 
 
+@pytest.mark.parametrize(("line", "ends_well"), [("", True), ("  ", True), ("val_0.JPEG", False)], ids=repr)
+def test_a_line_of_tiny_imagenets_list_without_a_class_is_named_unless_it_is_blank(root, line, ends_well):
+    write_tiny_imagenet(root / "tiny-imagenet-200")
+    file = root / "tiny-imagenet-200" / "val" / "val_annotations.txt"
+    file.write_text(f"{line}\n{file.read_text()}")
+    if ends_well:
+        assert load("tiny-imagenet", root=root, profile="as-is").test.labels.tolist() == [0, 1]
+    else:
+        with pytest.raises(DataError, match=f"{file}: the line 'val_0.JPEG' is not an image"):
+            load("tiny-imagenet", root=root, profile="as-is")
+
+
 # --- torchvision's folder ---
 
 
@@ -415,11 +436,42 @@ def test_where_tiny_imagenet_is_not_found_the_error_names_its_places(root):
 
 
 def test_a_download_is_read_from_where_it_was_put(root, monkeypatch):
-    def unpack(_url, folder, **_):
-        write_tiny_imagenet(folder / "tiny-imagenet-200")
+    def unpack(_url, _root, folder, **_):
+        write_tiny_imagenet(Path(folder, "tiny-imagenet-200"))
 
     monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", unpack)
     assert load("tiny-imagenet", root=root, profile="as-is").class_counts.tolist() == [3, 2]
+
+
+@pytest.mark.parametrize("name", ["cifar100", "tiny-imagenet"])
+def test_of_several_that_need_a_download_one_does_it_and_none_reads_a_part(root, tmp_path, monkeypatch, name):
+    prepared = tmp_path / "prepared"
+    write_torchvision(prepared, monkeypatch)
+    write_tiny_imagenet(prepared / "tiny-imagenet-200")
+    downloads, counts = [], []
+
+    def unpack_slowly(url, _root, folder, **_):
+        downloads.append(url)
+        whole = "cifar-100-python" if name == "cifar100" else "tiny-imagenet-200"
+        files = sorted(file for file in (prepared / whole).rglob("*") if file.is_file())
+        for file in files:
+            time.sleep(0.5 / len(files))
+            target = Path(folder) / file.relative_to(prepared)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+
+    def read():
+        counts.append(load(name, root=root, profile="as-is").class_counts.tolist())
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_and_extract_archive", unpack_slowly)
+    monkeypatch.setattr("torchvision.datasets.cifar.download_and_extract_archive", unpack_slowly)
+    threads = [threading.Timer(0.1 * number, read) for number in range(4)]  # the later ones come amid the unpacking
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert len(downloads) == 1
+    assert counts == [[2, 1] if name == "cifar100" else [3, 2]] * 4
 
 
 @pytest.mark.parametrize("failure", [OSError(28, "No space left on device"), zipfile.BadZipFile("not a zip")])
@@ -527,6 +579,14 @@ def test_a_changed_file_renews_the_cache(root):
     after = load(str(place), profile="as-is")
     assert not torch.equal(after.train.images[0], before.train.images[0])
     assert torch.equal(after.train.images[1:], before.train.images[1:])
+
+
+def test_what_another_version_decoded_is_not_taken(stored, monkeypatch):
+    stored()
+    monkeypatch.setattr("ltkd.datasets.cache.FORMAT", 0)
+    monkeypatch.setattr("PIL.Image.open", refuse_to_decode)
+    with pytest.raises(AssertionError, match="decoded again"):
+        stored()
 
 
 def test_another_image_size_has_its_own_cache(stored):

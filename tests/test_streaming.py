@@ -19,6 +19,7 @@ from ltkd import ConfigError, DataError
 from ltkd.datasets import (
     STREAMED,
     ImageFiles,
+    ImageSet,
     LongTailedDataset,
     crops,
     folders,
@@ -239,6 +240,24 @@ def test_a_subset_keeps_files_labels_and_order(files):
     part = files.subset(torch.tensor([7, 2]))
     assert (len(part), part.labels.tolist(), part.image_size) == (2, [1, 1], SIDE)
     assert torch.equal(all_of(part), all_of(files)[[7, 2]])
+
+
+def test_the_fingerprint_is_that_of_the_kept_files_in_any_folder_and_order(files, tmp_path):
+    half = files.subset(torch.arange(6))
+    moved = [tmp_path / "elsewhere" / os.path.basename(os.fsdecode(path)) for path in half.paths[::-1]]
+    assert ImageFiles(moved, half.labels.flip(0), SIDE).fingerprint() == half.fingerprint()
+    others = files.subset(torch.arange(1, 7)), ImageFiles(half.paths, 1 - half.labels, SIDE)
+    assert half.fingerprint() not in {other.fingerprint() for other in others}
+
+
+def test_the_fingerprint_of_images_in_memory_is_of_pixels_and_labels_in_any_order():
+    images = random_dataset().train
+    part = images.subset(torch.arange(20))
+    assert part.subset(torch.randperm(20, generator=torch.Generator().manual_seed(0))).fingerprint() == (
+        part.fingerprint()
+    )
+    others = images.subset(torch.arange(1, 21)), ImageSet(part.images, part.labels.flip(0))
+    assert part.fingerprint() not in {other.fingerprint() for other in others}
 
 
 def test_counts_of_classes_that_have_none_are_zero(files):

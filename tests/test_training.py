@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from torch import nn
 from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit, training
 from ltkd.datasets import load
 from ltkd.normalization import Normalizer
+from ltkd.runs import checkpoint_bytes
 
 FILES = ("logits.npz", "student.safetensors")
 
@@ -116,6 +118,12 @@ def test_students_of_one_seed_share_a_teacher_trained_first(store):
     assert teacher.config == digits_config(method="ltkd").for_teacher() == digits_config(method="kd").for_teacher()
 
 
+def test_the_teacher_of_a_student_of_some_classes_is_the_run_that_the_student_builds_on(tmp_path):
+    config = digits_config(method="kd", classes=(7, 2, 5), epochs=1)
+    fit_quietly(config, tmp_path)
+    assert {folder.name for folder in tmp_path.iterdir()} == {config.name, config.builds_on()[0].name}
+
+
 def test_a_teacher_that_is_there_is_used(tmp_path):
     config = digits_config(method="kd", epochs=1)
     teacher = fit_quietly(config.for_teacher(), tmp_path)
@@ -170,6 +178,21 @@ def test_ctrl_c_stores_the_last_whole_epoch_however_short_the_run(tmp_path):
     assert len(Run.open(config, tmp_path).load_checkpoint()["history"]) == 2
 
 
+def test_a_result_tells_the_images_that_were_kept(tmp_path):
+    def kept(name, **settings):
+        config = digits_config(method="ce", epochs=1, **settings)
+        return fit_quietly(config, tmp_path / name).result["train_fingerprint"]
+
+    seed = kept("a")
+    assert seed == kept("b", held_out=0.1) == kept("c", seed=1, subset_seed=0)
+    assert seed != kept("d", seed=1)
+
+
+def test_grey_images_and_a_normalization_of_colours_are_told_apart(tmp_path):
+    with pytest.raises(ConfigError, match="of 3 channels, but these images have 1"):
+        fit_quietly(digits_config(method="ce", normalization="cifar10"), tmp_path)
+
+
 def test_layers_that_draw_for_themselves_draw_the_same_again(tmp_path, dataset):
     student = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))
     runs = [
@@ -204,6 +227,23 @@ def test_the_message_never_names_an_epoch_beyond_the_last(tmp_path):
     with pytest.raises(Interrupted) as stopped:
         fit_quietly(digits_config(method="ce", epochs=2), tmp_path, callbacks=[stop_after(2, "ce")])
     assert "3 of 2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(("stops_at", "stored"), [(1, "no epoch was stored yet"), (3, "after epoch 2 is stored")])
+def test_ctrl_c_between_an_epoch_and_its_state_never_claims_that_state(tmp_path, monkeypatch, stops_at, stored):
+    config, written = digits_config(method="ce", epochs=4), []
+
+    def interrupted(state):
+        written.append(checkpoint_bytes(state))
+        if len(written) == stops_at:
+            raise KeyboardInterrupt
+        return written[-1]
+
+    monkeypatch.setattr(training, "checkpoint_bytes", interrupted)
+    with pytest.raises(Interrupted, match=f"stopped in epoch {stops_at} of 4; .*{stored}"):
+        fit_quietly(config, tmp_path)
+    state = Run.open(config, tmp_path).load_checkpoint()
+    assert len(state["history"] if state else []) == stops_at - 1
 
 
 def test_ctrl_c_while_the_teacher_trains_keeps_the_teacher(tmp_path, checkpoint_every_epoch):
@@ -271,7 +311,7 @@ def test_a_full_disk_leaves_what_was_stored_and_the_run_goes_on_later(
     monkeypatch.setattr(function, full)
     with pytest.raises(RunError, match="No space left on device"):
         fit_quietly(config, tmp_path / "full")
-    assert {f.name for f in (tmp_path / "full" / config.name).iterdir()} == {"config.json", "checkpoint.pt"}
+    assert {f.name for f in (tmp_path / "full" / config.name).iterdir()} == {".claim", "config.json", "checkpoint.pt"}
     monkeypatch.setattr(function, real)
     epochs = []
     resumed = fit_quietly(config, tmp_path / "full", callbacks=[lambda _, history: epochs.append(len(history))])
@@ -342,8 +382,9 @@ def test_the_same_objects_find_their_run(tmp_path, dataset, monkeypatch):
         {"teacher": small_network(seed=9)},
         {"dataset": random_dataset(seed=9)},
         {"dataset": random_dataset(test_seed=9)},
+        {"dataset": replace(random_dataset(), whole=random_dataset(seed=9).train)},
     ],
-    ids=["student", "teacher", "training images", "test images"],
+    ids=["student", "teacher", "training images", "test images", "images that it is normalised by"],
 )
 def test_other_objects_are_another_run(tmp_path, dataset, change):
     objects = {"teacher": small_network(), "student": small_network(), "dataset": dataset}
@@ -355,6 +396,17 @@ def test_a_data_set_of_ones_own_trains_the_teacher_too(tmp_path, dataset):
     fit_quietly(noise_config(method="ltkd"), tmp_path, dataset=dataset)
     assert len({Run.load(folder).config.dataset for folder in tmp_path.iterdir()}) == 1
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"imbalance_factor": 50}, {"profile": "step"}, {"profile": (5, 4, 3)}, {"image_size": 16}, {"subset_seed": 3}],
+    ids=str,
+)
+def test_a_data_set_of_ones_own_is_not_cut_and_whoever_asks_for_it_is_told(tmp_path, dataset, setting):
+    config = RunConfig.make(method="ce", **setting)
+    with pytest.raises(ConfigError, match=rf"{next(iter(setting))} = .* has no effect on dataset=.*datasets\.load"):
+        fit_quietly(config, tmp_path, dataset=dataset)
 
 
 def test_a_stored_run_on_a_data_set_of_ones_own_asks_for_it(tmp_path, dataset):
@@ -408,7 +460,7 @@ def test_the_loss_is_the_mean_over_the_images_of_the_epoch(tmp_path, dataset):
     student = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
     config = noise_config(method="ce", augmentation="none", lr=1e-12)
     row = fit_quietly(config, tmp_path, student=student, dataset=dataset).history.iloc[0]
-    images = Normalizer.named("data", dataset.train.images)(dataset.train.images)
+    images = Normalizer.of(dataset.train.images)(dataset.train.images)
     logits, labels = student(images), dataset.train.labels
     assert row.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
     assert row.train_all == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())

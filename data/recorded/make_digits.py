@@ -22,7 +22,7 @@ def main():
         students, _ = sweep(configs, runs=folder, progress=False)
         teachers = {run.config.for_teacher().id: run.config.for_teacher() for run in students if run.config.teacher}
         teachers, _ = sweep(list(teachers.values()), runs=folder, progress=False)
-        rows = pd.concat([runs.table_of(teachers).assign(method="teacher"), runs.table_of(students)])
+        rows = pd.concat([runs.tabulate(teachers).assign(method="teacher"), runs.tabulate(students)])
         result = students[-1].result
     summary = runs.summarise(rows, by=("method",)).set_index("method").loc[["teacher", "ce", "kd", "bkd", "ltkd"]]
     summary.round(2).to_csv(HERE / "digits.csv")

@@ -1,14 +1,17 @@
-"""Long-tailed data sets by name. A new source is one row of SOURCES, or of LAYOUTS or PUBLISHED if it lies on disk."""
+"""Long-tailed data sets by name. A new one is one row: of LAYOUTS, of PUBLISHED if lists define it, else of SOURCES."""
 
+from collections.abc import Callable
 from functools import partial
+from numbers import Real
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import ConfigError, DataError, unknown
 from . import large, packed, sources
 from .folders import read_folder, version
-from .images import ImageSet, LongTailedDataset
+from .images import ImageSet, LongTailedDataset, Size
 from .longtail import AS_IS, PROFILES, class_counts, longtail_indices, profile_names
 from .streaming import ImageFiles
 from .views import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
@@ -34,11 +37,20 @@ __all__ = [
     "views",
 ]
 
+
+class Known(NamedTuple):
+    """A data set that has a name. read(root=, image_size=) -> Source; recipe, size: as in sources.Layout."""
+
+    read: Callable
+    recipe: str
+    size: Size | None = None
+
+
 SOURCES = {
-    "digits": sources.digits,
-    **{name: partial(sources.find, name) for name in sources.LAYOUTS},
-    "imagenet-exp-lt": large.imagenet,
-    **{name: partial(large.published, name) for name in large.PUBLISHED},
+    "digits": Known(sources.digits, "digits", Size(10, 124, 500, channels=1, side=8)),
+    **{name: Known(partial(sources.find, name), row.recipe, row.size) for name, row in sources.LAYOUTS.items()},
+    "imagenet-exp-lt": Known(large.imagenet, "imagenet-crd", Size(1000, 1300, 50_000, side=large.IMAGE_SIZE)),
+    **{name: Known(partial(large.published, name), row.recipe, row.size) for name, row in large.PUBLISHED.items()},
 }
 
 
@@ -55,8 +67,8 @@ def load(name, *, imbalance_factor=1, profile=None, root=None, image_size=None, 
 
     Raises ConfigError for a bad parameter, DataError where the images are missing, damaged or too few.
     """
-    if not 1 <= imbalance_factor < np.inf:
-        raise ConfigError(f"imbalance_factor = {imbalance_factor}: must be a finite number of at least 1")
+    if not (isinstance(imbalance_factor, Real) and 1 <= imbalance_factor < np.inf):
+        raise ConfigError(f"imbalance_factor = {imbalance_factor!r}: must be a finite number of at least 1")
     if profile is None:
         profile = AS_IS if imbalance_factor == 1 else "exp"
     request = (profile, imbalance_factor, seed, image_size)
@@ -81,7 +93,7 @@ def _whole(name, root, others, request):
         return _source(name, root, request[-1])
     try:
         return sources.find(name, root=root, image_size=request[-1], download=False)
-    except DataError as error:
+    except sources.Missing as error:
         raise packed.refusal(name, others, *request) from error
 
 
@@ -95,5 +107,5 @@ def check_name(name):
 def _source(name, root, image_size):
     check_name(name)
     if name in SOURCES:
-        return SOURCES[name](root=root, image_size=image_size)
+        return SOURCES[name].read(root=root, image_size=image_size)
     return read_folder(name, image_size=image_size)

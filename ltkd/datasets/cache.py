@@ -1,15 +1,16 @@
 """Decoded images are kept for the next start, and made anew when a file changes."""
 
-import hashlib
 import json
 import os
 import warnings
 
 from ..errors import LtkdError
 from ..files import cache_folder, write_bytes
+from ..identity import digest
 from .images import ImageSet, Source
 
 SPLITS = ("train", "test")
+FORMAT = 1  # raise it when the same files come to other pixels, labels or names, or are stored in another way
 
 
 def cached(name, files, image_size, read):
@@ -25,23 +26,9 @@ def cached(name, files, image_size, read):
     return source
 
 
-def fingerprint(folder, contents=()):
-    """Sixteen hexadecimal digits of a folder's files, their names and sizes, and of what is in the files `contents`."""
-    walk = os.walk(folder, followlinks=True)
-    found = (os.path.join(parent, name) for parent, _, names in walk for name in names)
-    inside = len(os.path.join(folder, ""))
-    rows = sorted([file[inside:].split(os.sep), os.stat(file).st_size] for file in found if os.path.isfile(file))
-    rows = [["/".join(parts), size, 0] for parts, size in rows]
-    return _digest(["", rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)])
-
-
 def _state(files):
     stats = [(os.path.abspath(file), os.stat(file)) for file in files]
-    return _digest([[path, s.st_size, s.st_mtime_ns] for path, s in stats])
-
-
-def _digest(record):
-    return hashlib.sha256(json.dumps(record).encode()).hexdigest()[:16]
+    return digest([FORMAT, *([path, s.st_size, s.st_mtime_ns] for path, s in stats)], 16)
 
 
 def _restore(path):

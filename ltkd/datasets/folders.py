@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from ..errors import ConfigError, DataError
-from .cache import cached, fingerprint
+from ..identity import folder_fingerprint
+from .cache import cached
 from .decoding import decode, opened
 from .images import Source, image_set
 from .listing import ANNOTATIONS, class_folders
@@ -29,7 +30,7 @@ def read_folder(place, *, image_size=None):
 
 def version(folder):
     """A short fingerprint of a folder's files (names and sizes, and its lists), by which a run notices a change."""
-    return fingerprint(folder, _lists(Path(folder)) or ())
+    return folder_fingerprint(folder, _lists(Path(folder)) or ())
 
 
 def streamed(listing, image_size, *, uneven=False):

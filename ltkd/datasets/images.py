@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .streaming import ImageFiles
+from .streaming import ImageFiles, unordered
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +47,10 @@ class ImageSet:
         """The tensors that tell this set from every other."""
         return self.images, self.labels
 
+    def fingerprint(self):
+        """Sixteen hexadecimal digits of the images and their labels, in whatever order they are."""
+        return unordered(zip(self.images.cpu().contiguous().numpy(), self.labels.tolist(), strict=True))
+
 
 def image_set(images, labels):
     """An ImageSet of PIL images, which must be squares of one size, and their labels."""
@@ -63,6 +67,18 @@ def image_set(images, labels):
     for out, image in zip(pixels.numpy(), images, strict=True):
         out[:] = np.asarray(image).reshape(side, side, -1).transpose(2, 0, 1)
     return ImageSet(pixels, torch.as_tensor(labels).long())
+
+
+class Size(NamedTuple):
+    """A data set as it comes: classes, training images of the largest class or, of a published list, of all together,
+    test images, channels and side."""
+
+    classes: int
+    images: int
+    test: int
+    channels: int = 3
+    side: int = 32
+    listed: bool = False
 
 
 class Source(NamedTuple):
@@ -83,7 +99,8 @@ class LongTailedDataset:
     """A long-tailed training set with a test set that keeps the source's own (balanced) distribution.
 
     train, test: an ImageSet each, or ImageFiles where the images stay on disk. class_counts: LongTensor (C,), training
-    images of each class; source: in words, where the images were found.
+    images of each class; source: in words, where the images were found; whole: the training images of all classes,
+    where these are only some.
     """
 
     name: str
@@ -91,6 +108,7 @@ class LongTailedDataset:
     test: ImageSet | ImageFiles
     class_names: tuple[str, ...]
     source: str = ""
+    whole: ImageSet | ImageFiles | None = None
     class_counts: Tensor = field(init=False)
 
     def __post_init__(self):

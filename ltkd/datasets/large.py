@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ..errors import DataError
 from .decoding import IMAGE_SUFFIXES
 from .folders import streamed
+from .images import Size
 from .listing import class_folders
 from .lists import listed
 from .sources import data_root
@@ -29,13 +30,16 @@ class Published:
     """A long-tailed set as its lists define it.
 
     folders: where its lists or images may lie under the root; lists: names of the two, the first that is there counts;
-    needs: in words, what to put there and where it is to be had; hint: on images that are missing.
+    needs: in words, what to put there and where it is to be had; hint: on images that are missing; recipe, size: as in
+    sources.Layout.
     """
 
     folders: tuple[str, ...]
     lists: tuple[tuple[str, str], ...]
     needs: str
     hint: str
+    recipe: str
+    size: Size | None = None
 
 
 PUBLISHED = {
@@ -44,6 +48,8 @@ PUBLISHED = {
         (("ImageNet_LT_train.txt", "ImageNet_LT_test.txt"),),
         f"the lists ({OLTR_LISTS}) in imagenet-lt/, and {IMAGENET_IMAGES}",
         f"the lists name {IMAGENET_IMAGES}; {SORT_VAL}",
+        "imagenet-lt-bkd",
+        Size(1000, 115_846, 50_000, side=IMAGE_SIZE, listed=True),
     ),
     "places-lt": Published(
         ("places-lt", "Places_LT", "Places_LT_v2", "Places-LT", "places365_standard", "places365", "Places365"),
@@ -52,6 +58,8 @@ PUBLISHED = {
         f"(places2.csail.mit.edu/download.html)",
         "the lists of OLTR name images as in the archives of small images (data_256/, val_256/), those of "
         "classifier-balancing as in places365standard_easyformat (train/, val/)",
+        "places-lt-bkd",
+        Size(365, 62_500, 36_500, side=IMAGE_SIZE, listed=True),
     ),
     "inaturalist2018": Published(
         ("inaturalist2018", "iNaturalist18", "iNaturalist2018", "inat2018"),
@@ -59,6 +67,8 @@ PUBLISHED = {
         "the images train_val2018/ and train2018.json and val2018.json (github.com/visipedia/inat_comp, 2018), or the "
         "lists of github.com/facebookresearch/classifier-balancing, in inaturalist2018/",
         "the lists name them as train_val2018/<group>/<class>/*.jpg",
+        "inaturalist-bkd",
+        Size(8142, 437_513, 24_426, side=IMAGE_SIZE, listed=True),
     ),
 }
 

@@ -60,8 +60,11 @@ def _images_by_class(split):
 
 def _annotated(split):
     """TinyImageNet's own val/, whose classes are in a file."""
-    class_of = dict(line.split("\t")[:2] for line in (split / ANNOTATIONS).read_text().splitlines())
-    by_class = {}
+    file = split / ANNOTATIONS
+    rows = [line.split("\t") for line in file.read_text().splitlines() if line.strip()]
+    if bad := next((row for row in rows if len(row) < 2), None):
+        raise DataError(f"{file}: the line {bad[0]!r} is not an image, a tab and its class; fetch the file again")
+    class_of, by_class = {row[0]: row[1] for row in rows}, {}
     for file in _images_under(split / "images"):
         if name := class_of.get(os.path.basename(file)):
             by_class.setdefault(name, []).append(file)

@@ -7,6 +7,7 @@ them, and as folders of images; then it is downloaded where that is possible.
 import io
 import json
 import os
+import tempfile
 import urllib.error
 import zipfile
 from dataclasses import dataclass
@@ -17,31 +18,40 @@ import numpy as np
 from PIL import Image
 
 from ..errors import DataError
-from ..files import project_folder
+from ..files import TEMPORARY, alone, project_folder
 from .cache import cached
 from .decoding import decode, resize
 from .folders import read_folder
-from .images import Source, image_set
+from .images import Size, Source, image_set
+
+
+class Missing(DataError):
+    """A data set of which there is no copy, not even a damaged one."""
 
 
 @dataclass(frozen=True)
 class Layout:
     """How one data set may lie on disk and where it is downloaded from.
 
-    torchvision: the class in torchvision.datasets that reads and downloads it. archive: (url, md5) of a zip of image
-    folders. folders: names of its folder under the root.
+    folders: names of its folder under the root. recipe: the name of its defaults, a key of RECIPES. size: as it comes,
+    so that a cost can be told without it. torchvision: the class in torchvision.datasets that reads and downloads it.
+    archive: (url, md5) of a zip of image folders.
     """
 
     folders: tuple[str, ...]
+    recipe: str
+    size: Size | None = None
     torchvision: str | None = None
     archive: tuple[str, str] | None = None
 
 
 LAYOUTS = {
-    "cifar10": Layout(("cifar10", "cifar-10"), torchvision="CIFAR10"),
-    "cifar100": Layout(("cifar100", "cifar-100"), torchvision="CIFAR100"),
+    "cifar10": Layout(("cifar10", "cifar-10"), "cifar10-bkd", Size(10, 5000, 10_000), torchvision="CIFAR10"),
+    "cifar100": Layout(("cifar100", "cifar-100"), "cifar-crd", Size(100, 500, 10_000), torchvision="CIFAR100"),
     "tiny-imagenet": Layout(
         ("tiny-imagenet", "tiny-imagenet-200", "tiny_imagenet"),
+        "tiny-imagenet-crd",
+        Size(200, 500, 10_000, side=64),
         archive=("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),
     ),
 }
@@ -80,6 +90,20 @@ def find(name, *, root=None, image_size=None, download=True):
     """The source called `name`, a key of LAYOUTS, from wherever it lies; images resized to `image_size` if given."""
     layout, root = LAYOUTS[name], data_root(root)
     places = [root / folder for folder in layout.folders]
+    look = partial(_look, layout, root, places, image_size)
+    source = look()
+    if source is None and download:
+        with alone(root / f".{name}.lock", f"waiting for another process, which downloads {name!r} into {root}"):
+            source = look()  # the other one may have put it there
+            if source is None and _download(layout, root):
+                source = look()
+    if source is None:
+        raise Missing(_not_found(name, layout, places))
+    return source
+
+
+def _look(layout, root, places, image_size):
+    """The source that lies in one of the places, or None."""
     if layout.torchvision and (source := _from_torchvision(layout, root, places, image_size)):
         return source
     for place in places:
@@ -87,9 +111,7 @@ def find(name, *, root=None, image_size=None, download=True):
             return cached(place.name, files, image_size, partial(_read_parquet, place, files, image_size))
         if (place / "train").is_dir():
             return read_folder(place, image_size=image_size)
-    if download and _download(layout, root):
-        return find(name, root=root, image_size=image_size, download=False)
-    raise DataError(_not_found(name, layout, places))
+    return None
 
 
 def _not_found(name, layout, places):
@@ -135,19 +157,26 @@ def _read_torchvision(reader, place, image_size):
 
 
 def _download(layout, root):
-    """Try to download into `root`, with a progress bar; False where there is no network."""
+    """Try to download into `root`, with a progress bar; False where there is no network. The archive is unpacked
+    elsewhere, so that whoever looks meanwhile finds nothing or the whole."""
     from torchvision.datasets.utils import download_and_extract_archive
 
+    if layout.torchvision:
+        url, md5 = _torchvision_class(layout).url, _torchvision_class(layout).tgz_md5
+    else:
+        url, md5 = layout.archive
     try:
-        if layout.torchvision:
-            _torchvision_class(layout)(root, download=True)
-        else:
-            url, md5 = layout.archive
-            download_and_extract_archive(url, root, filename=Path(url).name, md5=md5, remove_finished=True)
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=root, prefix=TEMPORARY) as unpacked:
+            download_and_extract_archive(url, root, unpacked, md5=md5, remove_finished=not layout.torchvision)
+            for folder in Path(unpacked).iterdir():
+                folder.rename(root / folder.name)
     except urllib.error.URLError:
         return False
     except (OSError, RuntimeError, zipfile.BadZipFile) as error:
-        raise DataError(f"the download into {root} failed ({error}); free space there and try again") from error
+        raise DataError(
+            f"the download into {root} failed ({error}); make room there, or remove what is in the way, and try again"
+        ) from error
     return True
 
 
@@ -155,7 +184,8 @@ def _download(layout, root):
 
 
 def _read_parquet(place, files, image_size):
-    halves = [[f for f in files if f.name.startswith(prefixes)] for prefixes in (("train",), ("test", "val"))]
+    train, test, val = ([f for f in files if f.name.startswith(half)] for half in ("train", "test", "val"))
+    halves = train, test or val
     if not all(halves):
         raise DataError(f"{place} needs train-*.parquet and test-*.parquet (or valid-*.parquet), found only {files[0]}")
     (train, names), (test, _) = (_read_parquet_half(half, image_size) for half in halves)

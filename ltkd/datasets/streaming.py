@@ -1,5 +1,6 @@
 """Images that stay on disk: decoded batch by batch, by worker processes, with random crops that a seed determines."""
 
+import hashlib
 import os
 import signal
 import sys
@@ -53,6 +54,12 @@ class ImageFiles:
         """The tensors that tell this set from every other."""
         return torch.from_numpy(self.paths.view(np.uint8)), self.labels, torch.tensor(self.image_size)
 
+    def fingerprint(self):
+        """Sixteen hexadecimal digits of the files' names, without their folders, and their labels, in whatever order
+        they are: the same for the same images in another folder."""
+        names = (path.rpartition(b"/")[2] for path in self.paths.tolist())
+        return unordered(zip(names, self.labels.tolist(), strict=True))
+
     def batches(self, batches, *, starts=None, seed=0, augment="none", workers=0):
         """Decoded images: an iterator over uint8 tensors (B, 3, image_size, image_size).
 
@@ -72,6 +79,12 @@ class ImageFiles:
         """Up to n images drawn at random, without augmentation: uint8 (n, 3, image_size, image_size)."""
         drawn = np.random.default_rng(seed).permutation(len(self))[:n]
         return next(self.batches([torch.from_numpy(np.sort(drawn))]))
+
+
+def unordered(images):
+    """Sixteen hexadecimal digits of images, each its bytes and its label, in whatever order they come."""
+    each = sorted(hashlib.sha256(data).digest() + label.to_bytes(4) for data, label in images)
+    return hashlib.sha256(b"".join(each)).hexdigest()[:16]
 
 
 def _decoded(decoder, tasks, workers):

@@ -3,8 +3,9 @@
 import torch
 import torch.nn.functional as F
 
+from ..decomposition import as_float
 from ..errors import ConfigError, unknown
-from .parts import as_float, check_length, labelled, split_at_target
+from .parts import check_length, labelled, split_at_target
 
 
 def effective_number_weights(class_counts, *, beta=0.9999):

@@ -3,19 +3,19 @@
 import torch
 from torch.autograd.function import once_differentiable
 
-from ..decomposition import check_same_shape, rows_for, split
+from ..decomposition import as_float, check_same_shape, rows_for, split
 from ..errors import ConfigError
-from .parts import as_float, check_length
+from .parts import check_length
 
 
 def log_rebalance(log_mass, log_batch_mass=None):
-    """LTKD's Eq. 9 to 11 on logarithms: (B, G) log group mass -> (B, G) log of the rebalanced mass.
+    """LTKD's Eq. 9 to 11 on logarithms: (..., B, G) log group mass -> (..., B, G) log of the rebalanced mass.
 
     log_batch_mass (G,): log of the batch's summed mass, where it does not come from these rows.
     """
     # The target average of Eq. 9 scales every group alike, so the normalisation of Eq. 11 cancels it.
-    share = log_mass.log_softmax(0) if log_batch_mass is None else log_mass - log_batch_mass
-    return share.log_softmax(1)
+    share = log_mass.log_softmax(-2) if log_batch_mass is None else log_mass - log_batch_mass
+    return share.log_softmax(-1)
 
 
 def rebalance(teacher_mass, batch_mass=None):

@@ -2,8 +2,8 @@
 
 import torch.nn.functional as F
 
+from ..decomposition import as_float
 from ..errors import ConfigError
-from .parts import as_float
 
 
 def hint(student_map, teacher_map):

@@ -2,12 +2,8 @@
 
 import torch
 
+from ..decomposition import as_float
 from ..errors import ConfigError
-
-
-def as_float(x):
-    """`x` in float32 or better."""
-    return x if x.dtype == torch.float64 else x.float()
 
 
 def labelled(logits, labels):

@@ -1,9 +1,6 @@
 """Methods by name. A new method is one class and its row in METHODS; nothing else knows its name."""
 
-import hashlib
-from types import CodeType
-
-from ..errors import unknown
+from ..errors import ConfigError, unknown
 from .base import TEACHER, Answer, Batch, Method, Option, Scan, Step, Task, TeacherSpec, check_terms
 from .bbn import BBN
 from .distillation import BKD, DIST, DKD, KD, LTKD, CrossEntropy, Distillation
@@ -27,10 +24,10 @@ __all__ = [
     "Task",
     "TeacherSpec",
     "check_terms",
-    "code_of",
     "method_class",
     "name_of",
     "option_names",
+    "revisions",
 ]
 
 METHODS = {
@@ -66,7 +63,19 @@ def method_class(name):
 
 def name_of(cls):
     """The name of a method's class in METHODS."""
-    return next(name for name, other in METHODS.items() if other is cls)
+    for name, other in METHODS.items():
+        if other is cls:
+            return name
+    raise ConfigError(
+        f"{cls.__name__}, from whose end another method goes on, is not in METHODS: register it, too, under a name of "
+        f"its own"
+    )
+
+
+def revisions(cls):
+    """The revisions of a method and of those before it: its teacher's, and those that train the student first."""
+    teachers = [CrossEntropy.revision] if cls.needs != "nothing" else []
+    return [cls.revision, *teachers, *(revisions(cls.parent) if cls.parent else ())]
 
 
 def option_names():
@@ -76,32 +85,3 @@ def option_names():
         for option_name, option in method.options().items():
             found.setdefault(option_name, {})[name] = option
     return found
-
-
-def code_of(cls):
-    """Eight hexadecimal digits of the code of a class that is not this package's; None for its own, whose versions are
-    those of the package."""
-    own = [c for c in cls.__mro__ if not c.__module__.startswith(("ltkd.", "torch.", "builtins"))]
-    if not own:
-        return None
-    parts = [(name, _content(name, value)) for c in own for name, value in sorted(vars(c).items(), key=lambda i: i[0])]
-    return hashlib.sha256(repr([part for part in parts if part[1] is not None]).encode()).hexdigest()[:8]
-
-
-def _content(name, value):
-    """What of a class's attribute makes a difference; None for its name, its documentation and the like."""
-    function = getattr(value, "__func__", value)
-    if hasattr(function, "__code__"):
-        return _instructions(function.__code__)
-    plain = isinstance(value, bool | int | float | str | tuple | list | dict) and not name.startswith("__")
-    return repr(value) if plain else None
-
-
-def _instructions(code):
-    return code.co_code.hex(), code.co_names, [_constant(c) for c in code.co_consts]
-
-
-def _constant(value):
-    if isinstance(value, CodeType):
-        return _instructions(value)
-    return repr(sorted(value, key=repr) if isinstance(value, frozenset) else value)  # a set has another order each time

@@ -18,11 +18,13 @@ class Option:
     """A hyper-parameter of a method: its default (which fixes the type), what it means, and what is allowed."""
 
     default: float | int | bool | str
-    help: str
+    help: str = field(repr=False)  # to word it otherwise makes no other method (see identity.py)
     low: float = 0.0
     above: bool = False  # True: `low` itself is not allowed
-    high: float = math.inf  # never allowed itself
+    high: float = math.inf
+    closed: bool = False  # True: `high` itself is allowed
     choices: tuple[str, ...] = ()  # of an option that is a word
+    of_time: bool = field(default=False, repr=False)  # it says when a term comes into force: at 0 it is from the start
 
     def check(self, name, value):
         """`value` as the option's type; raise ConfigError unless it is allowed."""
@@ -45,8 +47,10 @@ class Option:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or (whole and value != int(value)):
             raise ConfigError(f"{name} = {value!r}: must be {'a whole number' if whole else 'a number'}")
-        if not self.low <= value < self.high or (self.above and value == self.low):
-            upper = f" and below {self.high:g}" if self.high < math.inf else ""
+        too_low = value <= self.low if self.above else value < self.low
+        too_high = value > self.high if self.closed else value >= self.high
+        if too_low or too_high:
+            upper = f" and {'at most' if self.closed else 'below'} {self.high:g}" if self.high < math.inf else ""
             raise ConfigError(f"{name} = {value}: must be {'above' if self.above else 'at least'} {self.low:g}{upper}")
         return value
 
@@ -74,7 +78,7 @@ class Task(NamedTuple):
     @classmethod
     def of(cls, shape, class_counts, n_groups, epochs, train_images=0):
         """The task of a run. shape: {"num_classes", "in_channels", "image_size"}; n_groups: None for three."""
-        groups = ClassGroups.by_rank(class_counts, n_groups or min(3, shape["num_classes"]))
+        groups = ClassGroups.by_rank(class_counts, n_groups)
         image_shape = (shape["in_channels"], shape["image_size"], shape["image_size"])
         return cls(torch.as_tensor(class_counts), groups, epochs, image_shape, train_images)
 
@@ -210,6 +214,7 @@ class Method(nn.Module):
     streams = {"main": "instance"}  # the batches of a step: {name: a key of SAMPLERS}
     parent = None  # the method that trains the student first, as a run of its own; this one goes on from its end
     settings = {}  # fields of RunConfig whose defaults are others for this method
+    revision = 0  # raised when the numbers of a method change, so that older runs are not taken for its own
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -288,11 +293,6 @@ class Method(nn.Module):
     def forward(self, step):
         """The loss as named terms: Step -> {name: 0-dim tensor}."""
         raise NotImplementedError
-
-    def after(self, fraction, step, class_weights):
-        """Class weights (C,) that come into force after a fraction of the epochs, and are all one before."""
-        deferred = step.epoch <= math.floor(fraction * self.task.epochs + 1e-6)
-        return torch.where(deferred, torch.ones_like(class_weights), class_weights)
 
     @torch.no_grad()
     def probe(self, network) -> FeatureOutput:

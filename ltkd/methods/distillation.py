@@ -1,10 +1,13 @@
 """The distillation of logits: KD, DKD, DIST, BKD and LTKD."""
 
+from dataclasses import replace
+
 import torch.nn.functional as F
 
 from .. import losses, parallel
 from ..decomposition import group_mass
 from .base import Method, Option
+from .longtail import DEFERRED, ClassWeighted
 
 
 class CrossEntropy(Method):
@@ -19,7 +22,9 @@ class Distillation(Method):
 
     needs = "logits"
     ce_weight = Option(1.0, "weight of the cross-entropy with the labels")
-    warmup = Option(0.0, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
+    warmup = Option(
+        0.0, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0, of_time=True
+    )
 
     def forward(self, step):
         ramp = (step.epoch / (self.warmup * self.task.epochs)).clamp(max=1) if self.warmup else 1.0
@@ -51,7 +56,7 @@ class DKD(Distillation):
     temperature = SOFTENED
     alpha = Option(1.0, "weight of the target-class term")
     beta = Option(8.0, "weight of the non-target-class term")
-    warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
+    warmup = replace(Distillation.warmup, default=20 / 240)
 
     def distill(self, step):
         target, rest = losses.dkd_terms(step.logits, step.teacher_logits, step.labels, temperature=self.temperature)
@@ -71,21 +76,15 @@ class DIST(Distillation):
         return {"inter": self.kd_weight * self.beta * inter, "intra": self.kd_weight * self.gamma * intra}
 
 
-class BKD(Distillation):
+class BKD(ClassWeighted, Distillation):
     """Balanced knowledge distillation (Zhang et al. 2023, Eq. 8): rare classes weigh more in the teacher's target."""
 
     temperature = Option(2.0, "divides the logits of teacher and student before the softmax", above=True)
     kd_weight = Option(1.0, "weight of the distillation term")
-    effective_beta = Option(0.9999, "beta of the effective number of images (BKD, Eq. 2)", high=1.0)
-    deferred = Option(0.0, "fraction of the epochs before which all classes weigh the same (plain KD)", high=1.01)
-
-    def __init__(self, task, **options):
-        super().__init__(task, **options)
-        weights = losses.effective_number_weights(task.class_counts.cpu(), beta=self.effective_beta)
-        self.register_buffer("class_weights", weights)
+    deferred = replace(DEFERRED, default=0.0)
 
     def distill(self, step):
-        weights = self.after(self.deferred, step, self.class_weights)
+        weights = self.weights_from(self.deferred, step)
         term = losses.bkd(step.logits, step.teacher_logits, weights, temperature=self.temperature)
         return {"bkd": self.kd_weight * term}
 
@@ -100,7 +99,7 @@ class LTKD(Distillation):
         True, "rebalance the teacher's group mass over the batch (Eq. 9 to 11; false: Tab. 4's baseline)"
     )
     reweighted = Option(True, "weigh all groups alike within (Eq. 13; false: by the teacher's group mass, Eq. 12)")
-    warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
+    warmup = replace(Distillation.warmup, default=20 / 240)
 
     def distill(self, step):
         cross, within = losses.ltkd_terms(

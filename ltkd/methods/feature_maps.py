@@ -1,6 +1,8 @@
 """The distillation of feature maps: FitNet, ReviewKD and CAT-KD. Adapters take their shapes from a first look at both
 networks, so that any pair of networks fits."""
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -60,7 +62,7 @@ class ReviewKD(FeatureDistillation):
 
     kd_weight = Option(5.0, "weight of the differences, summed over the levels")
     before_activation = Option(False, "take the student's maps before their activation too, as on ImageNet")
-    warmup = Option(20 / 240, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0)
+    warmup = replace(Distillation.warmup, default=20 / 240)
 
     def connect(self, student, teachers):
         own, target = self._own_maps(self.probe(student)), _before(self.probe(teachers[TEACHER]))

@@ -1,5 +1,7 @@
 """Long-tailed learning without a teacher: losses that weigh, shift or set margins by the classes' images."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -8,7 +10,9 @@ from .. import losses
 from ..models import classifier
 from .base import Method, Option
 
-EFFECTIVE_BETA = Option(0.9999, "beta of the effective number of images (Cui et al. 2019)", high=1.0)
+DEFERRED = Option(
+    0.8, "fraction of the epochs before which all classes weigh the same", high=1.0, closed=True, of_time=True
+)
 REDUCTION = Option(
     "weighted",
     "weighted mean over the batch: 'weighted' divides by the sum of the weights, 'mean' by the images",
@@ -19,12 +23,17 @@ REDUCTION = Option(
 class ClassWeighted(Method):
     """A loss with class weights by the effective number of images."""
 
-    effective_beta = EFFECTIVE_BETA
+    effective_beta = Option(0.9999, "beta of the effective number of images (Cui et al. 2019)", high=1.0)
 
     def __init__(self, task, **options):
         super().__init__(task, **options)
         weights = losses.effective_number_weights(task.class_counts.cpu(), beta=self.effective_beta)
         self.register_buffer("class_weights", weights)
+
+    def weights_from(self, fraction, step):
+        """The class weights (C,), which come into force after a fraction of the epochs and are all one before."""
+        deferred = step.epoch <= math.floor(fraction * self.task.epochs + 1e-6)
+        return torch.where(deferred, torch.ones_like(self.class_weights), self.class_weights)
 
 
 class ClassBalanced(ClassWeighted):
@@ -86,7 +95,7 @@ class LDAM(ClassWeighted):
 
     max_margin = Option(0.5, "margin of the rarest class", above=True)
     scale = Option(30.0, "what the cosines are multiplied by", above=True)
-    deferred = Option(0.8, "fraction of the epochs before which all classes weigh the same (DRW)", high=1.01)
+    deferred = DEFERRED
 
     def __init__(self, task, **options):
         super().__init__(task, **options)
@@ -98,7 +107,7 @@ class LDAM(ClassWeighted):
         return student
 
     def forward(self, step):
-        weights = self.after(self.deferred, step, self.class_weights)
+        weights = self.weights_from(self.deferred, step)
         loss = losses.ldam(step.logits, step.labels, self.margins, scale=self.scale, class_weights=weights)
         return {"ldam": loss}
 

@@ -147,5 +147,5 @@ def last_map_of(features):
 
 
 def count_parameters(network):
-    """The number of trainable values."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+    """The number of a network's parameters, frozen ones too."""
+    return sum(p.numel() for p in network.parameters())

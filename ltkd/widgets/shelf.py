@@ -15,7 +15,7 @@ LONGEST = 24  # letters of a setting in a name
 
 
 class Shelf:
-    """Finished runs by name: runs {name: Run}; table, the rows of `runs.table_of` after `name`, `setting` and `role`,
+    """Finished runs by name: runs {name: Run}; table, the rows of `runs.tabulate` after `name`, `setting` and `role`,
     which is the method, or teacher; left_out, a sentence on what is not shown, or nothing.
 
     source: a folder of runs, the name of a recording, a Recording, {name: Run} or a list of runs; None is the folder
@@ -28,7 +28,7 @@ class Shelf:
         readable, problems = _readable(given)
         if not readable:
             raise RunError(_nothing(source, [*problems, *strangers]))
-        table = runs.table_of([run for _, run in readable])
+        table = runs.tabulate([run for _, run in readable])
         table.insert(0, "role", table["method"].where(~table["teaches"].astype(bool), "teacher"))
         settings = [name or setting for (name, _), setting in zip(readable, _settings(table), strict=True)]
         names = _names(settings, [run for _, run in readable])

@@ -171,7 +171,7 @@ def _option_control(name, option):
         return common | {"options": [0.0, 0.9, 0.99, 0.999, 0.9999], "kind": "steps", "label": name.replace("_", " ")}
     most = max(4.0, 2.0 * option.default)
     step = next(step for step in (0.05, 0.1, 0.5, 1.0, most) if most <= 80 * step)
-    high = most if option.high == np.inf else option.high - step
+    high = most if option.high == np.inf else option.high - step * (not option.closed)
     return common | {"range": (option.low + step * option.above, high, step), "label": name.replace("_", " ")}
 
 
