@@ -1,6 +1,7 @@
 """The command line: python -m ltkd train | sweep | table | runs | check-data | pack-data | benchmark."""
 
 import argparse
+import os
 import sys
 import time
 from dataclasses import fields
@@ -18,8 +19,11 @@ from .sweep import describe, in_order, sweep
 from .training import fit, load_dataset, pick_device
 
 IMPORTED = "imported.zip"  # the file in the folder of the runs to which imported runs are added
-PLAIN = {"index": False, "na_rep": "-", "float_format": "%.2f"}
-LEGEND = "accuracy in per cent, last epoch; mean ± 95 % interval over seeds; head, medium, tail: thirds by rank"
+AS_TEXT = {"index": False, "na_rep": "-", "float_format": "%.2f"}
+LEGEND = (
+    "accuracy in per cent, last epoch; mean ± 95 % interval over seeds, not over test images; head, medium, tail: "
+    "thirds by rank"
+)
 DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "subset_seed", "seed")
 
 
@@ -29,7 +33,12 @@ def main(arguments=None):
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
-        return given.command(given) or 0
+        code = given.command(given) or 0
+        sys.stdout.flush()  # here, where a reader that has gone, such as `| head`, is no fault
+        return code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say at exit goes nowhere
+        return 0
     except Interrupted as error:
         print(error, file=sys.stderr)
         return 130
@@ -101,13 +110,12 @@ def _moved(folder, since):
 
 
 def _say_what_it_costs(configs, given):
-    """Every run by its name, what is left to do, and what that takes here."""
+    """Every setting with its seeds, what is left to do, and what that takes here."""
     done = _finished(given.runs)
     left = [config for config in configs if config.id not in {run.config.id for run in done}]
     trained = {run.config.id for run in done if not isinstance(run, runs.PackedRun)}  # others have no weights to teach
     needed = in_order(left, trained)
-    for config in configs:
-        print(config.name)
+    print("\n".join(reports.settings(configs, {run.config.id for run in done})))
     print(
         f"{len(configs)} runs, {len(configs) - len(left)} of them finished; {len(needed) - len(left)} more that they "
         f"build on"
@@ -119,6 +127,11 @@ def _say_what_it_costs(configs, given):
 
 def _finished(folder):
     return [run for run in runs.all_runs(folder) if run.finished]
+
+
+def _say_what_is_passed_over(folders):
+    for path, why in runs.strangers(folders).items():
+        print(f"passed over {path.name}: {why}", file=sys.stderr)
 
 
 def _export(finished, file):
@@ -138,12 +151,16 @@ def carry_runs(given):
     if bool(given.export) == bool(given.imports):
         raise ConfigError("give either --export FILE or --import FILE [FILE ...]")
     if given.export:
+        _say_what_is_passed_over(given.runs)
         _export(_finished(given.runs), given.export)
         return
     folder = runs.runs_folder(given.runs)
-    known = [run.config.name for run in _finished(given.runs)]
-    added, kept = packing.merge(given.imports, folder / IMPORTED, known)
-    print(f"added {len(added)} runs to {folder / IMPORTED}" + _kept(kept, str(folder)))
+    merged = packing.merge(given.imports, folder / IMPORTED, known=_finished(given.runs))
+    print(f"added {len(merged.added)} runs to {folder / IMPORTED}" + _kept(merged.kept, str(folder)))
+    for name, (here, there) in merged.differing.items():
+        print(
+            f"{name} came out differently there ({there:.2f} %, here {here:.2f} %): what is here stays", file=sys.stderr
+        )
 
 
 def show_table(given):
@@ -152,8 +169,7 @@ def show_table(given):
     if given.against or given.claims:
         folders = given.runs or [None, project_folder() / "data" / "recorded" / "runs"]
     finished = _finished(folders)
-    for path, why in runs.strangers(folders).items():
-        print(f"passed over {path.name}: {why}", file=sys.stderr)
+    _say_what_is_passed_over(folders)
     if given.against:
         return _show_against(finished, table_of(given.against), given.csv)
     if not finished:
@@ -161,19 +177,21 @@ def show_table(given):
         print(f"no finished run in {places}; train one with: python -m ltkd train")
     elif given.claims:
         _show(claims.check(finished), reports.claims, given.csv)
+        if not given.csv:
+            print(claims.NOTE)
     elif given.by_run:
-        frame = runs.table_of(finished)
-        shown = frame.to_csv(index=False) if given.csv else frame[["run", *reports.ACCURACIES]].to_string(**PLAIN)
+        frame = runs.tabulate(finished)
+        shown = frame.to_csv(index=False) if given.csv else frame[["run", *reports.ACCURACIES]].to_string(**AS_TEXT)
         print(shown.rstrip("\n"))
     else:
-        _show(runs.summarise(runs.table_of(finished)), reports.summary, given.csv)
+        _show(runs.summarise(runs.tabulate(finished)), reports.summary, given.csv)
         if not given.csv:
             print(LEGEND)
     return 0
 
 
 def _show(frame, readable, csv):
-    print(frame.to_csv(index=False).rstrip("\n") if csv else readable(frame).to_string(**PLAIN))
+    print(frame.to_csv(index=False).rstrip("\n") if csv else readable(frame).to_string(**AS_TEXT))
 
 
 def _show_against(finished, table, csv):
@@ -187,10 +205,11 @@ def _show_against(finished, table, csv):
     if csv:
         return
     print(f"\n{comparison.counts(frame).to_string()}\n\n{comparison.NOTE}")
-    own = comparison.own_protocols(finished)
+    there = set(frame.dataset)
+    own = comparison.own_protocols([run for run in finished if run.config.dataset in there])
     if not own.empty:
         print("\nRuns under protocols of their own, not to be set beside the papers' numbers:")
-        print(f"{reports.summary(own).to_string(**PLAIN)}\n{LEGEND}")
+        print(f"{reports.summary(own).to_string(**AS_TEXT)}\n{LEGEND}")
 
 
 def check_data(given):

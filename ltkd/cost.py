@@ -14,32 +14,8 @@ from .methods import Method, Task, method_class
 from .recording import ProgressBar
 from .training import train_epoch
 
+CALLS, LONGEST = 5, 4.0  # how often something is timed, and the seconds after which it is timed no more
 SHORTEST = 0.2  # seconds that a measurement must take to count, unless a batch is full
-CIFAR_TEST = 10_000
-
-
-class Size(NamedTuple):
-    """A data set as it comes: classes, training images of the largest class or, of a published list, of all together,
-    test images, channels and side."""
-
-    classes: int
-    images: int
-    test: int
-    channels: int = 3
-    side: int = 32
-    listed: bool = False
-
-
-SIZES = {  # so that a cost can be told without the data
-    "digits": Size(10, 124, 500, 1, 8),
-    "cifar10": Size(10, 5000, CIFAR_TEST),
-    "cifar100": Size(100, 500, CIFAR_TEST),
-    "tiny-imagenet": Size(200, 500, 10_000, side=64),
-    "imagenet-exp-lt": Size(1000, 1300, 50_000, side=224),
-    "imagenet-lt": Size(1000, 115_846, 50_000, side=224, listed=True),
-    "places-lt": Size(365, 62_500, 36_500, side=224, listed=True),
-    "inaturalist2018": Size(8142, 437_513, 24_426, side=224, listed=True),
-}
 
 
 class Work(NamedTuple):
@@ -99,7 +75,8 @@ def _asked(config, method, shown, images, before):
 
 def _data(config, data_root):
     """Training images of each class, (classes, channels, side), test images."""
-    size = SIZES.get(config.dataset)
+    known = datasets.SOURCES.get(config.dataset)
+    size = known and known.size
     if size is None:
         data = load_dataset(config, data_root)
         return data.class_counts.tolist(), (data.num_classes, data.in_channels, data.image_size), len(data.test)
@@ -162,7 +139,7 @@ def _steps(config, shape, batch, steps, device):
     if config.augmentation not in datasets.NUMBERED:
         own["augmentation"] = "none"
     config = replace(config, **own, batch_size=batch)
-    job = prepare(config, data, device, 0, "off", None, None, train_first=None)
+    job = prepare(config, data, device, workers=0, cache="off")
     bar = ProgressBar(config, 1, batch * steps, 0, show=False)
     trained = _seconds(lambda: train_epoch(job, 1, bar), device) / (batch * steps)
     with torch.no_grad():
@@ -172,12 +149,15 @@ def _steps(config, shape, batch, steps, device):
 
 
 def _seconds(function, device):
-    for _ in range(2):  # the first warms up
+    """The shortest of several calls, after one that warms up: other work on the machine can only add."""
+    times = []
+    while len(times) < 2 or (len(times) <= CALLS and sum(times) < LONGEST):
         started = time.perf_counter()
         function()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+        times.append(time.perf_counter() - started)
+    return min(times[1:])
 
 
 # --- in words ----------------------------------------------------------------------------------------------------
@@ -185,21 +165,23 @@ def _seconds(function, device):
 
 def report(all_works, rates, device):
     """A line a network, and the sum, in words."""
-    lines = [f"{'network':30} {'side':>4} {'runs':>5} {'images':>8} {'images/s':>9} {'time':>12}"]
+    columns = f"{'side':>4} {'classes':>7} {'runs':>5} {'images':>8} {'images/s':>9} {'time':>12}"
+    lines = [f"{'network':30} {columns}"]
     for key in dict.fromkeys((work.network, work.shape, work.batch_size) for work in all_works):
         own = [work for work in all_works if (work.network, work.shape, work.batch_size) == key]
         time_needed = sum(seconds(work, rates) for work in own)
         images = number(sum(work.trained for work in own))
         rate = f"{1 / rates[key][0]:9.0f}"
-        lines.append(f"{key[0]:30} {key[1][2]:4} {len(own):5} {images:>8} {rate} {duration(time_needed):>12}")
+        size = f"{key[1][2]:4} {key[1][0]:7}"
+        lines.append(f"{key[0]:30} {size} {len(own):5} {images:>8} {rate} {duration(time_needed):>12}")
     total = sum(seconds(work, rates) for work in all_works)
     images = number(sum(work.trained for work in all_works))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     return [
         *lines,
-        f"{images} images to be trained: about {duration(total)} here ({where}), one run at a time; extrapolated from "
-        "a few steps of each network on random images, with the classes' sizes as published, without the methods' own "
-        "losses and the decoding of images on disk",
+        f"{images} images to be trained: about {duration(total)} here ({where}), one run at a time and nothing "
+        "beside it; extrapolated from a few steps of each network on random images, with the classes' sizes as "
+        "published, without the methods' own losses and the decoding of images on disk",
     ]
 
 
@@ -212,8 +194,8 @@ def number(n):
 
 
 def duration(seconds):
-    """Seconds in the unit that fits."""
+    """Seconds in the unit that fits, to two digits: such estimates are no better."""
     for unit, name in ((86400, "days"), (3600, "hours"), (60, "minutes")):
         if seconds >= 1.5 * unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.1f} seconds"
+            return f"{float(f'{seconds / unit:.2g}'):g} {name}"
+    return f"{float(f'{seconds:.2g}'):g} seconds"

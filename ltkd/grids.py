@@ -90,15 +90,17 @@ def _of_table(axes):
 def _rows(axes):
     """The rows of the tables that the grid chooses."""
     found = [row for table in axes[TABLE] for row in published.read(table).itertuples()]
+    before = ""
     for name in CHOOSES:
         if name in axes:
             there = dict.fromkeys(getattr(row, name) for row in found)
             found = [row for row in found if getattr(row, name) in axes[name]]
             if missing := [value for value in axes[name] if value not in there]:
                 raise ConfigError(
-                    f"no row of {', '.join(axes[TABLE])} has {name} = {', '.join(map(str, missing))}; there are "
-                    f"{', '.join(str(each) for each in there if each != '')}"
+                    f"no row of {', '.join(axes[TABLE])}{before} has {name} = {', '.join(map(str, missing))}; there "
+                    f"are {', '.join(str(each) for each in there if each != '')}"
                 )
+            before += f" with {name} = {', '.join(map(str, axes[name]))}"
     return found
 
 

@@ -8,8 +8,10 @@ folders; see `runs.PackedRun`.
 
 import io
 import json
+import math
 import zipfile
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from .runs import PackedRun, unpacked
 PARTS = ("config.json", "result.json", "history.parquet", "test.npz")
 MASSES = ("teacher_mass", "rebalanced_mass")
 MOST_CLASSES = 200  # with a confusion matrix: 40,000 small numbers
+ROUNDING = 0.01  # per cent, between a result and the confusion beside it
 STAMP = (1980, 1, 1, 0, 0, 0)  # zip's first date, so that the same runs make the same file
 
 
@@ -41,24 +44,41 @@ def pack(finished, file):
     return added, kept
 
 
-def merge(sources, file, known=()):
-    """Add the runs of other files to `file`, made if it is not there. known: names of runs that are not to be added,
-    because the store has them.
+class Merged(NamedTuple):
+    """Names of the runs that were added and of those that were there before; and of the latter those that came out
+    differently elsewhere: {name: (accuracy here, accuracy there)}, of all test images, in per cent."""
 
-    Returns the names of the runs that were added, and of those that were there. Raises RunError for a file that is
-    damaged, or is none of packed runs; nothing is added then.
+    added: list
+    kept: list
+    differing: dict
+
+
+def merge(sources, file, known=()):
+    """Add the runs of other files to `file`, made if it is not there: Merged. known: finished runs that the store has,
+    which are not added.
+
+    A run that is there stays as it is. Raises RunError for a file that is damaged, or is none of packed runs; nothing
+    is added then.
     """
-    runs = {}
+    there = _contents(file) if Path(file).exists() else {}
+    before = {name: json.loads(parts["result.json"]) for name, parts in there.items()}
+    before |= {run.config.name: run.result for run in known}
+    added, kept, differing = {}, [], {}
     for source in sources:
         if not Path(source).is_file():
             raise RunError(f"{source} is not there; give a file that `--export` wrote")
         for name, parts in _contents(source).items():
-            runs.setdefault(name, parts)
-    there = _contents(file) if Path(file).exists() else {}
-    added = {name: parts for name, parts in runs.items() if name not in there and name not in known}
+            here, elsewhere = before.get(name), json.loads(parts["result.json"])
+            if here is None:
+                added[name], before[name] = parts, elsewhere
+                continue
+            if name not in added:
+                kept.append(name)
+            if here["last"]["all"] != elsewhere["last"]["all"]:
+                differing[name] = here["last"]["all"], elsewhere["last"]["all"]
     if added:
         write_bytes(file, _zipped(there | added))
-    return list(added), [name for name in runs if name not in added]
+    return Merged(list(added), list(dict.fromkeys(kept)), differing)
 
 
 def _contents(file):
@@ -74,10 +94,27 @@ def _contents(file):
 
 
 def _checked(run):
-    """The parts of a packed run as they are, if every one can be read."""
+    """The parts of a packed run as they are, if every one can be read and they agree."""
     for attribute in ("result", "history", "class_counts"):  # each raises what is wrong with it
         getattr(run, attribute)
+    if (why := _wrong_with(run)) is not None:
+        raise RunError(f"nothing was stored: {run.folder}/result.json {why}; export that run again")
     return {name: run.part(name) for name in PARTS}
+
+
+def _wrong_with(run):
+    """What keeps a packed result from standing in a table; None for nothing."""
+    for epoch in ("last", "best"):
+        accuracy = run.result.get(epoch, {}).get("all")
+        if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 100:
+            return f"has no accuracy from 0 to 100 of its {epoch} epoch"
+    if "finished" not in run.result:
+        return "does not say when the run was finished"
+    if run.confusion is not None:
+        told = 100 * np.trace(run.confusion) / run.confusion.sum()
+        if not math.isclose(run.result["last"]["all"], told, abs_tol=ROUNDING):
+            return f"says {run.result['last']['all']:.2f} % of all test images, but test.npz {told:.2f} %"
+    return None
 
 
 def _parts(run):

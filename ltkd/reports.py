@@ -4,6 +4,7 @@ from .comparison import NOT_RUN
 from .cost import number
 
 ACCURACIES = ("all", "head", "medium", "tail")
+NAMED = ("dataset", "imbalance_factor", "profile", "teacher", "student", "seed", "subset_seed")
 PLACE = {"imbalance_factor": "factor", "teacher": "teacher", "student": "student"}
 
 
@@ -27,6 +28,25 @@ def _role(teaches, classes):
     if isinstance(classes, str):
         return f" (expert, {len(classes.split(','))} classes)"
     return " (teacher)" if teaches else ""
+
+
+def settings(configs, finished):
+    """One line a setting of a grid's configs, in their order: data, networks, method, what is not the recipe's, seeds.
+    finished: ids of the runs that are done."""
+    by_setting = {}
+    for config in configs:
+        changed = {k: v for k, v in config.overrides().items() if k not in NAMED}
+        method = " ".join([config.method, *(f"{name}={value}" for name, value in changed.items())])
+        networks = f"{config.teacher} -> {config.student}" if config.teacher else config.student
+        data = f"{config.dataset} {config.imbalance_factor:g}"
+        by_setting.setdefault((config.recipe, data, networks, method), []).append(config)
+    widths = [max(map(len, column)) for column in zip(*by_setting, strict=True)]
+    lines = []
+    for setting, same in by_setting.items():
+        done = sum(config.id in finished for config in same)
+        seeds = ", ".join(str(config.seed) for config in same) + (f" ({done} finished)" if done else "")
+        lines.append("  ".join([*(text.ljust(width) for text, width in zip(setting, widths, strict=True)), seeds]))
+    return lines
 
 
 def compared(frame):

@@ -1,9 +1,11 @@
 """The papers' claims on runs with accuracies of our choice: what is paired with what, and what follows."""
 
+from dataclasses import fields, replace
+
 import pytest
 from stand_ins import finished
 
-from ltkd import RunConfig, claims
+from ltkd import RunConfig, RunError, claims
 from ltkd.claims import CLAIMS, check
 
 LTKD_1 = {"dataset": "cifar100", "imbalance_factor": 20.0, "teacher": "resnet32x4", "student": "resnet8x4"}
@@ -66,6 +68,12 @@ def test_a_teacher_is_the_run_that_taught():
     assert row.published == pytest.approx(62.54 - 58.82)
 
 
+def test_a_method_with_teachers_of_its_own_does_not_hide_the_teacher():
+    done = runs_of("bkd", [60, 61], recipe="cifar-bkd") + runs_of("lfme", [50, 51], recipe="cifar-bkd")
+    done += [finished(run.config.for_teacher(), 58) for run in done[:2]]
+    assert one("BKD beats its teacher", done).difference == 2.5
+
+
 def test_protocols_are_never_mixed():
     short = {"epochs": 20}
     done = runs_of("ltkd", [60, 61]) + runs_of("kd", [50, 51], **short) + runs_of("ltkd", [40, 41], **short)
@@ -80,9 +88,86 @@ def test_networks_factors_and_subsets_are_never_mixed():
         assert {row.verdict for row in claim("LTKD is above every other distillation", done)} == {"not run"}, other
 
 
+def test_a_run_on_some_classes_stands_beside_none_on_all():
+    some = runs_of("kd", [70, 71], classes=(0, 1, 2))
+    row = one("LTKD is above every other distillation", runs_of("ltkd", [60, 61]) + runs_of("kd", [50, 51]) + some)
+    assert (row.protocol, row.difference) == ("cifar-crd", 10)
+    assert {row.verdict for row in claim(row.claim, runs_of("ltkd", [60, 61]) + some)} == {"not run"}
+
+
+OTHERWISE = {  # what tells a student's run from others, but for the options of its method
+    "dataset": "cifar10",
+    "imbalance_factor": 10.0,
+    "dataset_version": "0123",
+    "profile": (500,) * 99 + (7,),
+    "subset_seed": 5,
+    "image_size": 16,
+    "held_out": 0.1,
+    "classes": (0, 1, 2),
+    "n_groups": 5,
+    "teacher": "vgg13",
+    "student": "vgg8",
+    "method": "kd",
+    "epochs": 20,
+    "teacher_epochs": 20,
+    "batch_size": 32,
+    "lr": 0.1,
+    "teacher_lr": 0.1,
+    "lr_schedule": "cosine",
+    "lr_warmup": 0.1,
+    "milestones": (0.5,),
+    "lr_decay": 0.2,
+    "momentum": 0.8,
+    "nesterov": True,
+    "weight_decay": 1e-4,
+    "augmentation": "none",
+    "normalization": "data",
+    "test_every": 5,
+    "seed": 1,
+}
+
+
+def test_whoever_adds_a_field_tries_it_here():
+    assert {field.name for field in fields(RunConfig)} == {*OTHERWISE, "options", "teaches", "recipe"}
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_no_two_runs_have_one_place(name):
+    """So that none takes another's."""
+    base = replace(made("ltkd"), profile=(500,) * 100)
+    other = {"method": "kd", "options": {}} if name == "method" else {name: OTHERWISE[name]}
+    done = [finished(base, 50), finished(replace(base, **other), 60)]
+    assert sum(len(runs) for sides in claims._settings(done).values() for runs in sides.values()) == 2
+
+
+def test_runs_of_a_seed_that_saw_other_images_are_refused():
+    def saw(fingerprint, run):
+        run.result["train_fingerprint"] = fingerprint
+        return run
+
+    ltkd, kd, old = (runs_of(method, [60, 61]) for method in ("ltkd", "kd", "dkd"))
+    done = [saw(name, run) for side in (ltkd, kd) for name, run in zip("ab", side, strict=True)] + old
+    assert len(claim("LTKD is above every other distillation", done, group="all", verdict="undecided")) == 2
+    saw("c", kd[1])
+    for question in (check, claims.order):
+        with pytest.raises(RunError, match=f"{ltkd[1].config.name} and {kd[1].config.name} .* different training"):
+            question(done)
+
+
 def test_what_a_claim_was_not_held_against_is_said():
-    rows = claim("BKD is above KD and CB", runs_of("bkd", [60, 61]) + runs_of("kd", [50, 51]))
+    rows = claim("BKD is above KD and CB", runs_of("bkd", [60, 62]) + runs_of("kd", [50, 51]))
     assert {(row.worse, row.verdict) for row in rows} == {("kd", "holds"), ("cb", "not run")}
+
+
+def test_seeds_that_all_differ_by_the_same_decide_nothing():
+    rows = claim("LTKD is above BKD", runs_of("ltkd", [60, 61, 59]) + runs_of("bkd", [50, 51, 49]))
+    assert {(row.difference, row.low, row.verdict) for row in rows} == {(10, 10, "undecided")}
+
+
+def test_a_term_that_is_above_kd_but_not_above_labels_alone_is_seen():
+    done = runs_of("ltkd", [50, 52], alpha=0.0) + runs_of("kd", [40, 43]) + runs_of("ce", [55, 56])
+    rows = claim("the within-group term helps alone", done)
+    assert {(row.worse, row.difference > 0) for row in rows} == {("kd", True), ("ce", False)}
 
 
 def test_fewer_groups_than_three_are_not_more():

@@ -6,7 +6,7 @@ import pytest
 import torch
 from helpers import digits_config
 
-from ltkd import RunConfig, cost, fit
+from ltkd import RunConfig, cost, datasets, fit
 from ltkd.sweep import in_order
 
 CPU = torch.device("cpu")
@@ -36,6 +36,13 @@ def test_images_are_counted_without_the_data(settings, images):
 def test_the_count_is_that_of_the_run(tmp_path):
     run = fit(digits_config(method="ce"), runs=tmp_path, device="cpu", progress=False)
     assert cost.images_of(run.config) == run.result["train_images"] * run.config.epochs
+
+
+def test_a_data_set_without_a_size_is_counted_by_looking(monkeypatch):
+    config = digits_config(method="ce")
+    told = cost.images_of(config)
+    monkeypatch.setitem(datasets.SOURCES, "digits", datasets.SOURCES["digits"]._replace(size=None))
+    assert cost.images_of(config) == told
 
 
 def test_a_folder_of_ones_own_is_counted_by_looking(tmp_path):
@@ -100,7 +107,8 @@ def test_numbers_are_short(n, text):
 
 
 @pytest.mark.parametrize(
-    ("seconds", "text"), [(3, "3.0 seconds"), (600, "10.0 minutes"), (7200, "2.0 hours"), (864000, "10.0 days")]
+    ("seconds", "text"),
+    [(3, "3 seconds"), (600, "10 minutes"), (7380, "2 hours"), (864000, "10 days"), (38_223_360, "440 days")],
 )
 def test_durations_are_in_the_unit_that_fits(seconds, text):
     assert cost.duration(seconds) == text

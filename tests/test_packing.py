@@ -1,5 +1,6 @@
 """Packed runs: small files that tables read as they read folders; nothing is replaced, nothing damaged gets in."""
 
+import json
 import re
 import shutil
 import zipfile
@@ -99,10 +100,18 @@ def test_files_add_up_and_a_run_that_is_there_stays_as_it_was(store, tmp_path):
 def test_merging_leaves_out_what_the_store_has(store, tmp_path):
     for i, part in enumerate((slice(0, 4), slice(2, None))):
         packing.pack(runs.all_runs(store)[part], tmp_path / f"{i}.zip")
-    known = names(store)[:1]
-    added, kept = packing.merge([tmp_path / "0.zip", tmp_path / "1.zip"], tmp_path / "all.zip", known)
-    assert (sorted(added), kept) == (names(store)[1:], known)
-    assert packing.merge([tmp_path / "0.zip"], tmp_path / "all.zip", known)[0] == []
+    known = [run for run in runs.all_runs(store) if run.config.name == names(store)[0]]
+    merged = packing.merge([tmp_path / "0.zip", tmp_path / "1.zip"], tmp_path / "all.zip", known)
+    assert (sorted(merged.added), merged.kept, merged.differing) == (names(store)[1:], names(store)[:1], {})
+    assert packing.merge([tmp_path / "0.zip"], tmp_path / "all.zip", known).added == []
+
+
+def test_a_run_that_came_out_differently_elsewhere_is_named_and_ours_stays(store, file, tmp_path):
+    known = runs.all_runs(store)
+    known[0].result["last"]["all"] -= 1.0  # another machine's rounding
+    ours = known[0].result["last"]["all"]
+    merged = packing.merge([file], tmp_path / "all.zip", known)
+    assert merged.added == [] and merged.differing == {known[0].config.name: (ours, pytest.approx(ours + 1))}
 
 
 def test_packed_runs_can_be_packed_again(file, tmp_path):
@@ -159,6 +168,18 @@ def rewritten(file, change):
             new.writestr(name, data)
 
 
+def edited(change):
+    """For `rewritten`: result.json with another record of the last epoch."""
+
+    def edit(name, data):
+        if name.endswith("result.json"):
+            result = json.loads(data)
+            data = json.dumps(result | {"last": change(result["last"])}).encode()
+        return name, data
+
+    return edit
+
+
 def flip(file):
     data = bytearray(file.read_bytes())
     data[len(data) // 2] ^= 255
@@ -177,6 +198,10 @@ DAMAGES = {
     "path": lambda file: rewritten(file, lambda name, data: (f"../../{name}", data)),
     "part": lambda file: rewritten(file, lambda name, data: (name.replace("history", "story"), data)),
     "history": lambda file: rewritten(file, lambda name, data: (name, b"PAR1" if "history" in name else data)),
+    "no accuracy": lambda file: rewritten(file, lambda name, data: (name, data.replace(b'"last"', b'"lost"'))),
+    "words": lambda file: rewritten(file, edited(lambda last: last | {"all": "many"})),
+    "too much": lambda file: rewritten(file, edited(lambda last: last | {"all": 250.0})),
+    "not its own": lambda file: rewritten(file, edited(lambda last: last | {"all": last["all"] / 2 + 1})),
     "folder": lambda file: (file.unlink(), file.mkdir()),
     "gone": lambda file: file.unlink(),
 }
