@@ -28,8 +28,8 @@ DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "subset
 
 
 def main(arguments=None):
-    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, 2 any other error, 3 the time
-    of a sweep is up and it is not done, 130 Ctrl-C."""
+    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, or no epoch was finished in
+    its time, 2 any other error, 3 the time of a sweep is up and it is not done, 130 Ctrl-C."""
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
@@ -86,6 +86,7 @@ def run_sweep(given):
     started = time.time()
     grid = read_grid(given.grid) if given.grid else {}
     configs = expand(grid | options.settings(given))
+    _say_what_is_passed_over(given.runs)
     if given.dry_run:
         return _say_what_it_costs(configs, given)
     until = None if given.minutes is None else started + 60 * given.minutes
@@ -166,6 +167,9 @@ def carry_runs(given):
 def show_table(given):
     """Print accuracies of all finished runs, or beside the papers', or what they say of the papers' claims."""
     folders = given.runs or [None]
+    for folder in given.runs or []:
+        if not runs.runs_folder(folder).exists():
+            raise ConfigError(f"--runs {folder}: there is no such folder, or file of packed runs")
     if given.against or given.claims:
         folders = given.runs or [None, project_folder() / "data" / "recorded" / "runs"]
     finished = _finished(folders)
@@ -294,7 +298,8 @@ def _add_sweep(commands):
         commands,
         "sweep",
         run_sweep,
-        options.known_names()
+        usage="[grid] [options]",
+        epilog=options.known_names()
         + f"grids: {', '.join(names())}\n"
         + options.examples("""
           python -m ltkd sweep --method ce kd bkd ltkd --seed 0 1 2
@@ -304,7 +309,8 @@ def _add_sweep(commands):
           Every option takes several values; a grid file holds the same, as name = [values]. One seed of everything
           comes before the second. Beside a grid of a published table, --dataset, --imbalance-factor, --teacher,
           --student and --method choose among its rows; any other option changes them all.
-          Exit code: 0 done, 1 some runs failed, 3 time is up and some are left."""),
+          Exit code: 0 done, 1 some runs failed, or not one epoch was finished in the time, 3 time is up and some are
+          left."""),
     )
     parser.add_argument("grid", nargs="?", help="a grid by its name (below), or a TOML file of settings and lists")
     parser.add_argument(

@@ -153,11 +153,15 @@ class RunConfig:
     @property
     def name(self):
         """A readable name that ends in the id; the name of the run's folder."""
-        profile = self.profile if isinstance(self.profile, str) else "counts"
-        data = f"{_plain(self.dataset)}-{profile}{self.imbalance_factor:g}"
+        data = f"{_plain(self.dataset)}-{self._profile_name()}{self.imbalance_factor:g}"
         if self.classes is not None:
             data += f"-{len(self.classes)}classes"
         return f"{data}-{_plain(self.student)}-{self.method}-s{self.seed}-{self.id}"
+
+    def _profile_name(self):
+        if not isinstance(self.profile, str):
+            return "counts"
+        return f"{self.profile}-" if self.profile[-1].isdigit() else self.profile
 
     @property
     def data_seed(self):

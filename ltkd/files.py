@@ -1,9 +1,9 @@
 """Where this project keeps its files, and how it writes them: whole or not at all, one process at a time."""
 
 import os
+import secrets
 import sys
-import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -33,18 +33,17 @@ def cache_folder():
 def write_bytes(path, data):
     """Write `data` under a temporary name, then rename: a reader sees the old file or the new one, never a part."""
     path = Path(path)
-    temporary = None
+    temporary = path.parent / f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{TEMPORARY}{path.name}-")
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:  # and not tempfile's, which others could not read
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except BaseException as error:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
         if not isinstance(error, OSError):
             raise
         raise RunError(

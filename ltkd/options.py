@@ -12,11 +12,12 @@ from .remembering import CACHES
 from .stepping import STEPS
 
 
-def add_command(commands, name, function, epilog):
+def add_command(commands, name, function, epilog, usage="[options]"):
     """The parser of a command that calls `function`; the first line of its docstring is the help."""
     summary = function.__doc__.split("\n")[0]
     parser = commands.add_parser(
         name,
+        usage=f"%(prog)s {usage}",  # argparse would name every option again before each error
         help=summary,
         description=summary,
         epilog=epilog,

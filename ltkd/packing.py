@@ -32,7 +32,7 @@ def pack(finished, file):
     Returns the names of the runs that were added, and of those that were in the file before.
     """
     file = Path(file)
-    there = _contents(file) if file.exists() else {}
+    there = _there(file)
     added, kept = [], []
     for run in finished:
         name = run.config.name
@@ -60,13 +60,13 @@ def merge(sources, file, known=()):
     A run that is there stays as it is. Raises RunError for a file that is damaged, or is none of packed runs; nothing
     is added then.
     """
-    there = _contents(file) if Path(file).exists() else {}
+    there = _there(Path(file))
     before = {name: json.loads(parts["result.json"]) for name, parts in there.items()}
     before |= {run.config.name: run.result for run in known}
     added, kept, differing = {}, [], {}
     for source in sources:
         if not Path(source).is_file():
-            raise RunError(f"{source} is not there; give a file that `--export` wrote")
+            raise RunError(f"nothing was stored: {source} is not there; give a file that `--export` wrote")
         for name, parts in _contents(source).items():
             here, elsewhere = before.get(name), json.loads(parts["result.json"])
             if here is None:
@@ -81,13 +81,24 @@ def merge(sources, file, known=()):
     return Merged(list(added), list(dict.fromkeys(kept)), differing)
 
 
+def _there(file):
+    """The contents of the file that is to be added to."""
+    try:
+        return _contents(file) if file.exists() else {}
+    except RunError as error:
+        raise RunError(f"{error}. Move {file} away, then give the same command again") from error
+
+
 def _contents(file):
     """{name of a run: {part: bytes}} of a file, every byte of which is checked."""
     found = {}
     for run, (_, why) in unpacked(file):
-        if run is None:
-            raise RunError(f"nothing was stored: {why}")
-        found[run.config.name] = _checked(run)
+        try:
+            if run is None:
+                raise why
+            found[run.config.name] = _checked(run)
+        except RunError as error:
+            raise RunError(f"nothing was stored: {error}") from error
     if not found:
         raise RunError(f"nothing was stored: {file} holds no runs; give a file that `--export` wrote")
     return found
@@ -98,7 +109,7 @@ def _checked(run):
     for attribute in ("result", "history", "class_counts"):  # each raises what is wrong with it
         getattr(run, attribute)
     if (why := _wrong_with(run)) is not None:
-        raise RunError(f"nothing was stored: {run.folder}/result.json {why}; export that run again")
+        raise RunError(f"{run.folder}/result.json {why}; export that run again")
     return {name: run.part(name) for name in PARTS}
 
 

@@ -75,14 +75,14 @@ def claims(frame):
     readable["papers"] = frame.published.map(_signed)
     readable["difference"] = frame.difference.map(_signed)
     readable["95 % interval"] = [
-        f"{low:+.2f} to {high:+.2f}" if low == low else "-" for low, high in zip(frame.low, frame.high, strict=True)
+        f"{low:+z.2f} to {high:+z.2f}" if low == low else "-" for low, high in zip(frame.low, frame.high, strict=True)
     ]
     readable["verdict"] = frame.verdict
     return readable
 
 
 def _signed(value):
-    return f"{value:+.2f}" if value == value else "-"
+    return f"{value:+z.2f}" if value == value else "-"
 
 
 def with_interval(mean, half_width):

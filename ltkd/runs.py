@@ -14,7 +14,6 @@ import io
 import json
 import math
 import os
-import time
 import zipfile
 import zlib
 from contextlib import contextmanager, suppress
@@ -88,10 +87,7 @@ class Run:
                     claim.unlink()
 
     def start(self):
-        """Make the run's folder, and clear away what a kill in the middle of writing may have left."""
-        for left_over in self.folder.glob(f"{TEMPORARY}*"):
-            if time.time() - left_over.stat().st_mtime > 3600:  # a younger one may be another process's, at work
-                left_over.unlink(missing_ok=True)
+        """Make the run's folder."""
         self._write_json("config.json", self.config.to_dict())
 
     @property
@@ -198,7 +194,8 @@ class Run:
         write_bytes(self.folder / "checkpoint.pt", state)
 
     def finish(self, network, logits, labels, class_counts, history, result):
-        """Store everything that came out; `result.json` last, then drop the checkpoint."""
+        """Store everything that came out; `result.json` last, then drop the checkpoint, and what kills in the middle of
+        writing may have left."""
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
         write_bytes(self.folder / "student.safetensors", save_tensors(weights))
         buffer = io.BytesIO()
@@ -206,7 +203,8 @@ class Run:
         write_bytes(self.folder / "logits.npz", buffer.getvalue())
         write_bytes(self.folder / "history.parquet", _parquet(history))
         self._write_json("result.json", result)
-        (self.folder / "checkpoint.pt").unlink(missing_ok=True)
+        for left_over in (self.folder / "checkpoint.pt", *self.folder.glob(f"{TEMPORARY}*")):
+            left_over.unlink(missing_ok=True)
 
     def _write_json(self, name, record):
         write_bytes(self.folder / name, (json.dumps(record, indent=2) + "\n").encode())

@@ -18,7 +18,7 @@ from .randomness import own_randomness
 from .recording import ProgressBar, prefixed
 from .runs import Run, checkpoint_bytes, predict
 
-CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, or one epoch where that is longer
+CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, and the epoch that follows
 
 
 def fit(

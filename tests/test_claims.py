@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 import pytest
 from stand_ins import finished
 
-from ltkd import RunConfig, RunError, claims
+from ltkd import RunConfig, RunError, claims, reports
 from ltkd.claims import CLAIMS, check
 
 LTKD_1 = {"dataset": "cifar100", "imbalance_factor": 20.0, "teacher": "resnet32x4", "student": "resnet8x4"}
@@ -215,6 +215,12 @@ def test_temperatures_and_numbers_of_groups_are_compared_with_the_usual():
 def test_an_option_that_is_a_word_has_a_name():
     done = runs_of("cb", [50, 51], recipe="cifar-bkd", reduction="mean") + runs_of("bkd", [52, 53], recipe="cifar-bkd")
     assert set(check(done).verdict) == {"not run"}  # that is another CB than the recipe's
+
+
+def test_a_difference_that_rounds_to_nothing_has_no_minus():
+    frame = check(runs_of("ltkd", [60.0, 60.0]) + runs_of("kd", [60.001, 60.003]))
+    shown = reports.claims(frame[frame.verdict != "not run"]).iloc[0]
+    assert (shown.difference, shown["95 % interval"]) == ("+0.00", "-0.01 to +0.01")
 
 
 def test_verdicts_are_counted_by_claim_and_protocol():

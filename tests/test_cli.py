@@ -155,6 +155,12 @@ def test_what_the_parser_refuses_is_named_with_exit_2(capsys, arguments, message
     assert message in capsys.readouterr().err.splitlines()[-1]
 
 
+@pytest.mark.parametrize("command", ["train", "sweep"])
+def test_what_the_parser_refuses_is_not_buried_under_every_option(command, capsys):
+    assert call(command, "--epochs", "three") == 2
+    assert len(capsys.readouterr().err.splitlines()) == 2
+
+
 def test_no_command_is_an_error(capsys):
     assert call() == 2
     assert "train" in capsys.readouterr().err
@@ -430,13 +436,21 @@ def test_an_empty_table_says_how_to_begin(tmp_path, capsys):
     assert "python -m ltkd train" in capsys.readouterr().out
 
 
-def test_a_run_that_cannot_be_read_is_passed_over_with_one_line(store, tmp_path, capsys):
+def test_runs_that_are_not_there_are_named(store, tmp_path, capsys):
+    assert call("table", "--runs", store, tmp_path / "nowhere") == 2
+    assert "nowhere: there is no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments", [["table"], ["sweep", "--seed", "0", "--method", "kd", "--dry-run"]], ids=" ".join
+)
+def test_a_run_that_cannot_be_read_is_passed_over_with_one_line(store, tmp_path, capsys, arguments):
     shutil.copytree(store, tmp_path, dirs_exist_ok=True)
     (tmp_path / "damaged").mkdir()
     (tmp_path / "damaged" / "config.json").write_text("{")
-    assert call("table", "--runs", tmp_path) == 0
+    assert call(*arguments, "--runs", tmp_path) == 0
     out, err = capsys.readouterr()
-    assert "ltkd" in out
+    assert "kd" in out
     assert err.count("\n") == 1
     assert "passed over damaged" in err
 

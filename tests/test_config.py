@@ -89,6 +89,11 @@ def test_the_name_of_a_run_is_readable_and_ends_in_its_id():
     assert config.name == f"digits-exp20-resnet8-kd-s3-{config.id}"
 
 
+def test_a_profile_and_its_factor_stay_apart_in_the_name():
+    config = RunConfig.make(dataset="cifar100", profile="exp-eq15", imbalance_factor=10.0)
+    assert config.name.startswith("cifar100-exp-eq15-10-")
+
+
 def test_the_id_does_not_depend_on_the_recipes_name():
     assert replace(make(), recipe="folder").id == make().id
 

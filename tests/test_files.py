@@ -29,7 +29,7 @@ def test_writing_replaces_and_leaves_nothing_else(tmp_path):
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"new")]
 
 
-@pytest.mark.parametrize("function", ["os.fsync", "os.replace", "tempfile.mkstemp"])
+@pytest.mark.parametrize("function", ["os.fsync", "os.replace"])
 def test_where_writing_fails_the_old_file_stays_and_no_other_appears(tmp_path, monkeypatch, function):
     write_bytes(tmp_path / "file", b"old")
     monkeypatch.setattr(function, fail)
@@ -47,6 +47,12 @@ def test_ctrl_c_while_writing_leaves_the_old_file_alone(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         write_bytes(tmp_path / "file", b"new")
     assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_others_may_read_it_as_they_may_any_file(tmp_path):
+    (tmp_path / "usual").write_bytes(b"data")
+    write_bytes(tmp_path / "file", b"data")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
 def test_a_folder_that_is_a_file_is_named(tmp_path):

@@ -214,7 +214,16 @@ def test_a_damaged_or_foreign_file_adds_nothing_and_is_one_sentence(file, tmp_pa
         packing.merge([file], tmp_path / "all.zip")
     assert re.search(r"a\.zip", str(error.value))
     assert "\n" not in str(error.value)
+    assert "nothing was stored" in str(error.value)
     assert not (tmp_path / "all.zip").exists()
+
+
+@pytest.mark.parametrize("add", [lambda file, to: packing.merge([file], to), lambda _, to: packing.pack([], to)])
+def test_a_damaged_file_that_is_to_be_added_to_stays_and_is_to_be_moved_away(file, tmp_path, add):
+    (tmp_path / "all.zip").write_bytes(b"PK")
+    with pytest.raises(RunError, match=r"Move .*all\.zip away"):
+        add(file, tmp_path / "all.zip")
+    assert (tmp_path / "all.zip").read_bytes() == b"PK"
 
 
 def test_a_damaged_file_beside_good_runs_is_passed_over_and_named(store, tmp_path):

@@ -1,5 +1,4 @@
 import json
-import os
 import shutil
 import threading
 import time
@@ -57,16 +56,6 @@ def test_opening_a_run_leaves_no_trace_until_it_starts(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_start_clears_away_what_a_kill_left(tmp_path):
-    run = Run.open(LTKD, tmp_path)
-    run.start()
-    for name, age in ((".writing-checkpoint.pt-old", 7200), (".writing-checkpoint.pt-at-work", 1)):
-        (run.folder / name).write_bytes(b"half")
-        os.utime(run.folder / name, (time.time() - age,) * 2)
-    run.start()
-    assert {file.name for file in run.folder.iterdir()} == {"config.json", ".writing-checkpoint.pt-at-work"}
-
-
 def test_the_repr_says_whether_a_run_is_finished(finished, tmp_path):
     assert repr(finished) == f"Run({LTKD.name}, finished)"
     assert repr(Run.open(LTKD, tmp_path)) == f"Run({LTKD.name}, unfinished)"
@@ -80,6 +69,15 @@ def test_a_finished_run_holds_these_files_and_no_checkpoint(finished):
         "result.json",
         "student.safetensors",
     }
+
+
+def test_what_a_kill_left_is_cleared_away_when_the_run_is_finished(tmp_path):
+    config = digits_config(method="ce", epochs=1)
+    left_over = Run.open(config, tmp_path).folder / ".writing-checkpoint.pt-00"
+    left_over.parent.mkdir()
+    left_over.write_bytes(b"half")
+    assert fit(config, runs=tmp_path, device="cpu", progress=False).finished
+    assert not left_over.exists()
 
 
 def test_a_folder_that_holds_another_config_is_an_error(tmp_path):

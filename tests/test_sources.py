@@ -115,6 +115,19 @@ def test_an_unknown_data_set_names_the_nearest():
         load("cifar1000")
 
 
+def test_a_folder_that_is_named_is_not_made(root):
+    with pytest.raises(DataError, match="there is no folder"):
+        load("cifar10", root=root / "mistyped")
+    assert not (root / "mistyped").exists()
+
+
+def test_what_is_missing_is_told_every_place(root):
+    with pytest.raises(DataError) as error:
+        load("cifar10", root=root)
+    for part in ("cifar-10-batches-py", "train-*.parquet", "train/<class>", f"pack-data` wrote into {root}"):
+        assert part in str(error.value)
+
+
 # --- parquet ---
 
 

@@ -59,7 +59,11 @@ LAYOUTS = {
 
 def data_root(root=None):
     """The folder where data are looked for: `root`, else LTKD_DATA, else data/downloads of the project."""
-    return Path(root or os.environ.get("LTKD_DATA") or project_folder() / "data" / "downloads").expanduser()
+    return Path(root or os.environ.get("LTKD_DATA") or _downloads()).expanduser()
+
+
+def _downloads():
+    return project_folder() / "data" / "downloads"
 
 
 def digits(*, root=None, image_size=None):
@@ -93,12 +97,17 @@ def find(name, *, root=None, image_size=None, download=True):
     look = partial(_look, layout, root, places, image_size)
     source = look()
     if source is None and download:
+        if not root.is_dir() and root != _downloads():
+            raise Missing(
+                f"there is no folder {root} to look for {name!r} in; name another one with --data or LTKD_DATA, or "
+                f"make it, to have the data set downloaded into it"
+            )
         with alone(root / f".{name}.lock", f"waiting for another process, which downloads {name!r} into {root}"):
             source = look()  # the other one may have put it there
             if source is None and _download(layout, root):
                 source = look()
     if source is None:
-        raise Missing(_not_found(name, layout, places))
+        raise Missing(_not_found(name, layout, root, places))
     return source
 
 
@@ -114,7 +123,7 @@ def _look(layout, root, places, image_size):
     return None
 
 
-def _not_found(name, layout, places):
+def _not_found(name, layout, root, places):
     layouts = [
         "parquet files train-*.parquet and test-*.parquet (or valid-*), as on the Hugging Face hub",
         "folders of images train/<class>/* and test/<class>/* (or val/<class>/*)",
@@ -123,7 +132,8 @@ def _not_found(name, layout, places):
         layouts.insert(0, f"torchvision's own folder {_torchvision_class(layout).base_folder}/")
     return (
         f"data set {name!r} not found and not downloadable from here. Looked in {', '.join(map(str, places))}. "
-        f"Put one of these there: {'; '.join(layouts)}. Or name another root with --data or LTKD_DATA"
+        f"Put one of these there: {'; '.join(layouts)}. Or put a file that `python -m ltkd pack-data` wrote into "
+        f"{root}, or name another root with --data or LTKD_DATA"
     )
 
 
