@@ -20,14 +20,15 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from . import losses, models, remembering
+from . import losses, models
 from .config import RunConfig
 from .datasets import ImageSet, LongTailedDataset, class_counts
+from .engine import remembering
+from .engine.job import prepare
+from .engine.recording import ProgressBar
 from .groups import ClassGroups
-from .job import prepare
 from .normalization import NORMALIZATIONS
 from .provenance import commit, hardware
-from .recording import ProgressBar
 from .training import pick_device, train_epoch
 
 NUM_CLASSES, SIDE, IMBALANCE = 100, 32, 100

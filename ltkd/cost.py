@@ -9,9 +9,9 @@ import torch
 
 from . import datasets, models
 from .datasets import ImageSet, LongTailedDataset
-from .job import load_dataset, prepare
+from .engine.job import load_dataset, prepare
+from .engine.recording import ProgressBar
 from .methods import Method, Task, method_class
-from .recording import ProgressBar
 from .training import train_epoch
 
 CALLS, LONGEST = 5, 4.0  # how often something is timed, and the seconds after which it is timed no more

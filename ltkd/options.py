@@ -7,9 +7,9 @@ from typing import get_args
 
 from . import datasets, methods, models
 from .config import RunConfig
+from .engine.remembering import CACHES
+from .engine.stepping import STEPS
 from .recipes import RECIPES
-from .remembering import CACHES
-from .stepping import STEPS
 
 
 def add_command(commands, name, function, epilog, usage="[options]"):

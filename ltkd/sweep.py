@@ -13,9 +13,9 @@ from multiprocessing import get_context
 import torch
 
 from . import methods
+from .engine.remembering import shared_folder
 from .errors import ConfigError, Interrupted, LtkdError, RunError
 from .identity import class_code
-from .remembering import shared_folder
 from .runs import Run, all_runs
 from .training import fit
 

@@ -9,13 +9,13 @@ import torch
 
 from . import evaluation, parallel
 from .config import CUSTOM
+from .engine.job import load_dataset, prepare, shape_of, with_objects
+from .engine.recording import ProgressBar, prefixed
 from .errors import ConfigError, Interrupted, RunError
-from .job import load_dataset, prepare, shape_of, with_objects
 from .methods import check_terms
 from .models import count_parameters
 from .provenance import commit, hardware
 from .randomness import own_randomness
-from .recording import ProgressBar, prefixed
 from .runs import Run, checkpoint_bytes, predict
 
 CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, and the epoch that follows

@@ -7,9 +7,9 @@ from helpers import random_dataset
 
 from ltkd import RunConfig, models
 from ltkd.datasets import LongTailedDataset
-from ltkd.job import prepare, shape_of
+from ltkd.engine.job import prepare, shape_of
+from ltkd.engine.recording import ProgressBar
 from ltkd.randomness import derived_seed
-from ltkd.recording import ProgressBar
 from ltkd.training import train_epoch
 
 COUNTS = (110, 105, 60, 25, 12, 6, 4)  # two classes of many images, two of a medium number, three of few

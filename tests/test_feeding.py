@@ -8,7 +8,7 @@ from prepared import prepared
 from ltkd import METHODS
 from ltkd.datasets import ImageSet
 from ltkd.datasets.streaming import ImageFiles
-from ltkd.feeding import batch_sizes, default_workers, feed
+from ltkd.engine.feeding import batch_sizes, default_workers, feed
 from ltkd.normalization import Normalizer
 
 NORMALIZE = Normalizer((0.2, 0.4, 0.6), (0.5, 0.25, 0.3))

@@ -12,7 +12,7 @@ from test_sources import parquet_table, png
 
 from ltkd import DataError, RunConfig, datasets
 from ltkd.datasets import packed, sources
-from ltkd.job import load_dataset
+from ltkd.engine.job import load_dataset
 
 pytestmark = pytest.mark.usefixtures("own_cache_no_network")
 

@@ -3,7 +3,7 @@ import time
 import pytest
 from helpers import digits_config
 
-from ltkd.recording import ProgressBar
+from ltkd.engine.recording import ProgressBar
 
 
 @pytest.mark.parametrize("terminal", [True, False])

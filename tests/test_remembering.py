@@ -6,13 +6,14 @@ import torch
 from helpers import digits_config, random_dataset
 from torch import nn
 
-from ltkd import ConfigError, RunError, fit, remembering
+from ltkd import ConfigError, RunError, fit
 from ltkd.datasets import Views
-from ltkd.feeding import feed
+from ltkd.engine import remembering
+from ltkd.engine.feeding import feed
+from ltkd.engine.remembering import Memory, remember
 from ltkd.methods import METHODS
 from ltkd.models import build
 from ltkd.normalization import Normalizer
-from ltkd.remembering import Memory, remember
 
 CPU = torch.device("cpu")
 N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3

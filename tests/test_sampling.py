@@ -3,7 +3,7 @@ import pytest
 import torch
 from scipy.stats import chisquare
 
-from ltkd.sampling import SAMPLERS, hold_out
+from ltkd.engine.sampling import SAMPLERS, hold_out
 
 COUNTS = (37, 16, 0, 5, 3, 1)  # one class is not there
 PRESENT = [0, 1, 3, 4, 5]

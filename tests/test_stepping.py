@@ -13,13 +13,14 @@ from prepared import SETTINGS as UNTRAINED
 from prepared import Untrained, prepared, seven_classes, weights_of
 from torch import nn
 
-from ltkd import METHODS, ConfigError, Method, RunConfig, RunError, fit, stepping
+from ltkd import METHODS, ConfigError, Method, RunConfig, RunError, fit
 from ltkd.decomposition import decompose_parts
-from ltkd.job import prepare
+from ltkd.engine import stepping
+from ltkd.engine.job import prepare
+from ltkd.engine.recording import ProgressBar
+from ltkd.engine.stepping import Graphed, stepper
 from ltkd.losses import rebalance
 from ltkd.methods import TEACHER, Answer, Step
-from ltkd.recording import ProgressBar
-from ltkd.stepping import Graphed, stepper
 from ltkd.training import train_epoch, train_step
 
 SETTINGS = {"epochs": 2, "milestones": (0.5,), "batch_size": 32}  # 322 images, or 290: whole batches, and one of two

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from . import datasets, parallel
-from .methods import Batch
+from .. import datasets, parallel
+from ..methods import Batch
 from .sampling import SAMPLERS
 
 PLAIN_BATCH = 500  # images without augmentation, which need no memory for gradients

@@ -15,9 +15,9 @@ from typing import NamedTuple
 
 import torch
 
-from .errors import ConfigError, RunError, unknown
-from .files import cache_folder
-from .identity import tensors_fingerprint
+from ..errors import ConfigError, RunError, unknown
+from ..files import cache_folder
+from ..identity import tensors_fingerprint
 
 CACHES = ("auto", "off", "memory", "disk")
 SHARE_OF_MEMORY = 0.25  # of all that a machine or GPU has, for all tables; a teacher whose own takes more computes

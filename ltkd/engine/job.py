@@ -9,18 +9,19 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from . import allocator, datasets, models, parallel, stepping
-from .config import CUSTOM
-from .errors import ConfigError
+from .. import datasets, models, parallel
+from ..config import CUSTOM
+from ..errors import ConfigError
+from ..identity import network_fingerprint, tensors_fingerprint
+from ..methods import Answer, Scan, Step, Task, method_class
+from ..normalization import NORMALIZATIONS, Normalizer
+from ..randomness import derived_seed, own_randomness
+from ..schedule import Schedule
+from . import allocator, stepping
 from .feeding import HeldFeed, StreamedFeed, batch_sizes, feed
-from .identity import network_fingerprint, tensors_fingerprint
-from .methods import Answer, Scan, Step, Task, method_class
-from .normalization import NORMALIZATIONS, Normalizer
-from .randomness import derived_seed, own_randomness
 from .recording import EpochRecord
 from .remembering import Memory, remember
 from .sampling import hold_out
-from .schedule import Schedule
 
 AS_IT_IS = {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}  # of dataset=
 SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from

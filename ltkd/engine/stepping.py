@@ -19,8 +19,8 @@ from pathlib import Path
 
 import torch
 
-from . import parallel
-from .errors import ConfigError, LtkdError, RunError, unknown
+from .. import parallel
+from ..errors import ConfigError, LtkdError, RunError, unknown
 
 STEPS = ("auto", "eager", "graph")
 WARM_UPS = 3  # steps before the capture

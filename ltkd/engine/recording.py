@@ -7,11 +7,11 @@ import torch
 from tqdm.asyncio import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
-from . import evaluation, parallel
-from .decomposition import decompose_parts
-from .errors import RunError
-from .losses import rebalance
-from .methods import TEACHER
+from .. import evaluation, parallel
+from ..decomposition import decompose_parts
+from ..errors import RunError
+from ..losses import rebalance
+from ..methods import TEACHER
 
 
 class EpochRecord:
