@@ -11,7 +11,7 @@ html: $(READY)  ## the stored notebooks and an explorer as HTML files to hand ou
 	$(BIN)/python notebooks/handouts/make.py
 
 test: check  ## everything that must pass
-	$(BIN)/python -m pytest tests notebooks --nbval-lax --nbval-cell-timeout=300 \
+	$(BIN)/python -m pytest tests notebooks --nbval-lax --nbval-cell-timeout=600 \
 		--numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 check: $(READY)  ## lint and format, notebooks too
