@@ -29,7 +29,8 @@ DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "subset
 
 def main(arguments=None):
     """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, or no epoch was finished in
-    its time, 2 any other error, 3 the time of a sweep is up and it is not done, 130 Ctrl-C."""
+    its time, 2 any other error, 3 the time of a sweep is up and it is not done, 130 Ctrl-C, 141
+    nobody reads the output any more."""
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
@@ -38,7 +39,7 @@ def main(arguments=None):
         return code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say at exit goes nowhere
-        return 0
+        return 141  # as a shell says of a program whose reader has gone
     except Interrupted as error:
         print(error, file=sys.stderr)
         return 130

@@ -21,6 +21,7 @@ NOTE = (
     "Each difference is a mean over seeds, with an interval of its own: the chance that lies in the test images is not "
     "in it, and of twenty comparisons in which nothing differs about one comes out decided."
 )
+ROUNDING = 1e-9  # points
 ANY = "any"  # as options: every value that was run
 MORE = "more"  # as an option: every value that was run above the recipe's number of groups, three
 PEERS = ("kd", "dkd", "reviewkd", "dist", "catkd")
@@ -117,8 +118,8 @@ def verdicts(checked):
 
 def _decided(difference):
     """What a Paired says of a claim. Seeds that all differ by the same have told the same images right by chance, as
-    happens on small test sets: an interval of no width says nothing."""
-    if difference.low == difference.high:
+    happens on small test sets: an interval of no width, but for rounding, says nothing."""
+    if difference.high - difference.low < ROUNDING:
         return UNDECIDED
     if difference.low > 0:
         return HOLDS

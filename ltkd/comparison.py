@@ -13,6 +13,7 @@ from .identity import digest
 from .methods import METHODS
 
 TOLERANCE = 1.0  # points within which a number counts as reproduced, however narrow the interval
+ROUNDING = 1e-9  # points
 WIDEST = 2.0  # points; half of an interval in which a mean within one point is no chance
 NOTE = (
     "published: as printed; ours: mean ± 95 % interval over seeds of the runs under the paper's recipe, and no others; "
@@ -67,8 +68,8 @@ def _beside(accuracy, values):
 def verdict(accuracy, mean, half):
     """What a mean and half its interval (NaN for one seed) say of a published number."""
     off = mean - accuracy
-    if abs(off) <= TOLERANCE + 1e-9:
-        return REPRODUCED if half <= WIDEST else NEAR
+    if abs(off) <= TOLERANCE + ROUNDING:
+        return REPRODUCED if ROUNDING < half <= WIDEST else NEAR  # seeds that agree to the image do so by chance
     return COVERED if abs(off) <= half else f"off by {off:+.2f}"
 
 

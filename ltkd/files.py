@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from .errors import RunError
 
+TURN = 5.0  # seconds
 TEMPORARY = ".writing-"  # begins the name of a file that is not whole yet
 
 
@@ -53,16 +54,20 @@ def write_bytes(path, data):
 
 
 @contextmanager
-def alone(path, waiting):
+def alone(path, waiting, meanwhile=lambda: None):
     """Within it, no other process is within `alone` of the same lock file: this one waits for it, and says so once on
-    stderr, in the words of `waiting`. The system frees the lock of a process that dies."""
+    stderr, in the words of `waiting`, and calls `meanwhile` every few seconds. The system frees the lock of a process
+    that dies."""
     lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
         print(waiting, file=sys.stderr, flush=True)
-        lock.acquire(poll_interval=0.5)
+        while not lock.is_locked:
+            meanwhile()
+            with suppress(Timeout):
+                lock.acquire(timeout=TURN, poll_interval=0.5)
     except OSError:
         pass  # a file system without locks, or one to read only: working unguarded is better than not at all
     try:

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import zipfile
+from datetime import datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 
 from .errors import RunError
 from .files import write_bytes
-from .runs import PackedRun, unpacked
+from .runs import REPORTED, PackedRun, unpacked
 
 PARTS = ("config.json", "result.json", "history.parquet", "test.npz")
 MASSES = ("teacher_mass", "rebalanced_mass")
@@ -116,16 +117,23 @@ def _checked(run):
 def _wrong_with(run):
     """What keeps a packed result from standing in a table; None for nothing."""
     for epoch in ("last", "best"):
-        accuracy = run.result.get(epoch, {}).get("all")
-        if not isinstance(accuracy, int | float) or not 0 <= accuracy <= 100:
-            return f"has no accuracy from 0 to 100 of its {epoch} epoch"
-    if "finished" not in run.result:
+        found = run.result.get(epoch) if isinstance(run.result, dict) else None
+        found = found if isinstance(found, dict) else {}
+        if found.get("all") is None or not all(_possible(found.get(name)) for name in REPORTED):
+            return f"has no accuracies from 0 to 100 of its {epoch} epoch"
+    try:
+        datetime.fromisoformat(run.result["finished"])
+    except (KeyError, TypeError, ValueError):
         return "does not say when the run was finished"
     if run.confusion is not None:
         told = 100 * np.trace(run.confusion) / run.confusion.sum()
         if not math.isclose(run.result["last"]["all"], told, abs_tol=ROUNDING):
             return f"says {run.result['last']['all']:.2f} % of all test images, but test.npz {told:.2f} %"
     return None
+
+
+def _possible(value):
+    return value is None or (isinstance(value, int | float) and 0 <= value <= 100)  # None: of a group without classes
 
 
 def _parts(run):

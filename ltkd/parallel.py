@@ -24,10 +24,10 @@ def is_first():
     """Whether this process writes and reports for all."""
     if dist.is_initialized():
         return dist.get_rank() == 0
-    return not _is_one_of_several() or int(os.environ.get("RANK", 0)) == 0
+    return not is_one_of_several() or int(os.environ.get("RANK", 0)) == 0
 
 
-def _is_one_of_several():
+def is_one_of_several():
     """Whether torchrun started this process with others. A scheduler may leave RANK and LOCAL_RANK where it did not."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
@@ -35,7 +35,7 @@ def _is_one_of_several():
 @contextmanager
 def group(device):
     """Join the processes that torchrun started; leave them at the end. Within a group, or alone: do nothing."""
-    if dist.is_initialized() or not _is_one_of_several():
+    if dist.is_initialized() or not is_one_of_several():
         yield
         return
     on_gpu = device.type == "cuda"
@@ -50,7 +50,7 @@ def group(device):
 
 def own_device(name):
     """The device of this process: of the name 'auto' or 'cuda', the GPU that is its own."""
-    own = _is_one_of_several() and "LOCAL_RANK" in os.environ
+    own = is_one_of_several() and "LOCAL_RANK" in os.environ
     gpus = torch.cuda.is_available() and name in ("auto", "cuda")
     return f"cuda:{os.environ['LOCAL_RANK']}" if own and gpus else name
 
@@ -81,6 +81,30 @@ def wait():
     """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
+
+
+def agreed(value=None):
+    """The value that the first process gives, in all of them: what each finds out for itself, such as whether a file is
+    there, may differ."""
+    if world_size() == 1:
+        return value
+    said = [value]
+    dist.broadcast_object_list(said)
+    return said[0]
+
+
+@contextmanager
+def by_first(claimed):
+    """Within it, the first process is within `claimed(meanwhile)`, which may wait for other programs: for longer than
+    processes that wait for each other may be silent, so that it tells the others again and again to wait on."""
+    if not is_first():
+        while not agreed():
+            pass
+        yield
+        return
+    with claimed(lambda: agreed(False)):
+        agreed(True)
+        yield
 
 
 def synchronised(student, method, device):

@@ -4,7 +4,7 @@ from .comparison import NOT_RUN
 from .cost import number
 
 ACCURACIES = ("all", "head", "medium", "tail")
-NAMED = ("dataset", "imbalance_factor", "profile", "teacher", "student", "seed", "subset_seed")
+NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")
 PLACE = {"imbalance_factor": "factor", "teacher": "teacher", "student": "student"}
 
 

@@ -72,15 +72,16 @@ class Run:
             run = cls(folder, RunConfig.from_dict(json.loads((Path(folder) / "config.json").read_text())))
         except (OSError, ValueError, TypeError) as error:
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
-        if run.finished and not {"last", "best"} <= set(run.result):
+        if run.finished and not (isinstance(run.result, dict) and {"last", "best"} <= set(run.result)):
             raise RunError(f"{folder} is not a run of this version: its result.json holds no accuracies")
         return run
 
     @contextmanager
-    def claimed(self):
-        """Within it, no other process trains this run: where one does, this waits until it is done."""
+    def claimed(self, meanwhile=lambda: None):
+        """Within it, no other process trains this run: where one does, this waits until it is done, and calls
+        `meanwhile` every few seconds."""
         claim = self.folder / ".claim"
-        with alone(claim, f"waiting for another process, which trains {self.config.name}"):
+        with alone(claim, f"waiting for another process, which trains {self.config.name}", meanwhile):
             yield
             if self.finished:  # whoever waits for it has nothing left to train, whichever file it locks
                 with suppress(OSError):

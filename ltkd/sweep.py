@@ -1,6 +1,7 @@
 """Many runs: finished ones are skipped, failed ones reported, and where time is up, all that was done is kept."""
 
 import _thread
+import pickle
 import signal
 import threading
 import time
@@ -67,7 +68,9 @@ def _one_by_one(configs, until, where):
     for config in configs:
         if until is not None and time.time() >= until:
             return
-        yield config, _noted(failed, config, _dropped(config, failed) or _fit(config, until, where))
+        outcome = _dropped(config, failed) or _fit(config, until, where)
+        _note(failed, config, outcome)
+        yield config, outcome
 
 
 def _dropped(config, failed):
@@ -78,11 +81,10 @@ def _dropped(config, failed):
     return None
 
 
-def _noted(failed, config, outcome):
-    """The outcome; an error is written down in `failed`."""
+def _note(failed, config, outcome):
+    """Write an error down in `failed`."""
     if not isinstance(outcome, Run | TimeUp):
         failed[config.id] = outcome
-    return outcome
 
 
 def _fit(config, until, where):
@@ -96,7 +98,7 @@ def _fit(config, until, where):
         return TimeUp(f"time is up: {str(stop) or 'no epoch was begun'}")
     except LtkdError as error:
         return error
-    except RuntimeError as error:  # such as a GPU without memory left
+    except Exception as error:  # such as a GPU without memory left, or a fault in a callback
         return RunError(f"{type(error).__name__}: {error}")
 
 
@@ -111,21 +113,25 @@ def _stopped_at(until):
     timer.daemon = True
     timer.start()
     try:
-        yield
+        try:
+            yield
+        finally:
+            timer.cancel()
+            timer.join()  # what it has fired comes up here, and not in whatever follows
     finally:
-        timer.cancel()
-        timer.join()  # what it has fired comes up here, and not in whatever follows
         signal.signal(signal.SIGINT, before)
 
 
 def _side_by_side(jobs, configs, until, where):
     """As `_one_by_one`, but in the order in which they finish."""
+    if not configs:
+        return
     for config in configs:
         if class_code(methods.METHODS[config.method]) is not None:
             raise ConfigError(f"method {config.method!r} is your own, which other processes do not know; use jobs=1")
     threads = max(1, torch.get_num_threads() // jobs)
     where = {**where, "progress": False}
-    new_pool = partial(_new_pool, jobs, threads)
+    new_pool = partial(_new_pool, jobs, threads, where)
     with shared_folder():
         try:
             yield from _as_they_finish(new_pool, jobs, configs, until, where)
@@ -146,7 +152,8 @@ def _as_they_finish(new_pool, jobs, configs, until, where):
             for config in [*waiting]:
                 if error := _dropped(config, failed):
                     waiting.remove(config)
-                    yield config, _noted(failed, config, error)
+                    _note(failed, config, error)
+                    yield config, error
             open_ids = {config.id for config in (*waiting, *running.values())}
             for config in [each for each in waiting if not open_ids & {before.id for before in each.builds_on()}]:
                 if len(running) < jobs:
@@ -159,7 +166,9 @@ def _as_they_finish(new_pool, jobs, configs, until, where):
                     running[future] = config
             for done in wait(running, return_when=FIRST_COMPLETED).done:
                 config = running.pop(done)
-                yield config, _noted(failed, config, _outcome(done))
+                outcome = _outcome(done)
+                _note(failed, config, outcome)
+                yield config, outcome
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -175,19 +184,30 @@ def _outcome(done):
         )
 
 
-def _new_pool(jobs, threads):
-    """A pool whose processes are all there. Left to itself it starts each when it is needed, and does not notice the
-    death of one that was started while its own thread was asleep."""
+def _new_pool(jobs, threads, where):
+    """A pool whose processes are all there, and can read what `fit` is given. Left to itself it starts each when it is
+    needed, and does not notice the death of one that was started while its own thread was asleep."""
     pool = ProcessPoolExecutor(jobs, get_context("spawn"), torch.set_num_threads, (threads,))
     try:
-        for started in [pool.submit(int) for _ in range(jobs)]:
+        given = pickle.dumps(where)
+        for started in [pool.submit(_read, given) for _ in range(jobs)]:
             started.result()
     except BrokenProcessPool as error:
         raise RunError(
             "no process could be started beside this one; in a script, call sweep() below "
             "`if __name__ == '__main__':`, or use jobs=1"
         ) from error
+    except Exception as error:  # an object's own class may raise anything
+        pool.shutdown()
+        raise ConfigError(
+            f"other processes cannot read what you hand over ({error}); define it in a module that can be imported, or "
+            f"use jobs=1"
+        ) from error
     return pool
+
+
+def _read(given):
+    pickle.loads(given)
 
 
 def in_order(configs, done=()):

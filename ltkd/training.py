@@ -1,7 +1,6 @@
 """Training: `fit` turns a RunConfig into a Run on disk, in one visible loop."""
 
 import time
-from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 
@@ -53,18 +52,19 @@ def fit(
     """
     config = with_objects(config, teacher, student, dataset)
     run = Run.open(config, runs)
-    if run.finished:
+    if run.finished and not parallel.is_one_of_several():
         return run
     device = pick_device(parallel.own_device(device))
     how = {"device": device, "workers": workers, "cache": cache, "step": step}
     where = {"runs": runs, "data_root": data_root, "dataset": dataset}
     first = partial(fit, progress=progress, callbacks=callbacks, **where, **how)
     with parallel.group(device):
+        if parallel.agreed(run.finished):
+            return run
         data = load_dataset(config, data_root, dataset)
         job = prepare(config, data, teacher=teacher, student=student, train_first=first, **how)
-        with run.claimed() if parallel.is_first() else nullcontext():  # after its teachers, which claim their own
-            parallel.wait()
-            if not run.finished:  # by another process, in the meantime
+        with parallel.by_first(run.claimed):  # after its teachers, which claim their own
+            if not parallel.agreed(run.finished):  # by another program, in the meantime
                 _train(run, job, data, progress, callbacks)
     if parallel.is_first() and not run.finished:
         raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")

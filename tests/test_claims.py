@@ -160,8 +160,8 @@ def test_what_a_claim_was_not_held_against_is_said():
 
 
 def test_seeds_that_all_differ_by_the_same_decide_nothing():
-    rows = claim("LTKD is above BKD", runs_of("ltkd", [60, 61, 59]) + runs_of("bkd", [50, 51, 49]))
-    assert {(row.difference, row.low, row.verdict) for row in rows} == {(10, 10, "undecided")}
+    rows = claim("LTKD is above BKD", runs_of("ltkd", [60.2, 61.4, 59.8]) + runs_of("bkd", [50.0, 51.2, 49.6]))
+    assert {(round(row.difference, 6), row.verdict) for row in rows} == {(10.2, "undecided")}
 
 
 def test_a_term_that_is_above_kd_but_not_above_labels_alone_is_seen():

@@ -315,10 +315,11 @@ def test_own_protocols_on_the_data_of_a_table_stand_apart(capsys):
     assert re.search(r"laptop +cifar100 .* ltkd ", own)
 
 
-def test_a_reader_that_goes_is_no_fault(store):
-    command = f"{sys.executable} -m ltkd table --against ltkd-1 --csv --runs {store} | head -n 1"
-    done = subprocess.run(command, shell=True, capture_output=True, text=True, cwd=PROJECT)
-    assert (done.stdout.count("\n"), done.stderr) == (1, "")
+def test_a_reader_that_goes_is_no_fault_and_no_success(store):
+    table = f"{sys.executable} -m ltkd table --against ltkd-1 --csv --runs {store}"
+    command = f"{table} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=PROJECT)
+    assert (done.stderr, done.returncode) == ("", 141)
 
 
 def test_a_published_table_as_csv_has_a_line_a_number(store, capsys):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ltkd import ConfigError, RunConfig, published
+from ltkd import ConfigError, RunConfig, published, reports
 from ltkd.grids import expand, names, read_grid, table_of
 
 TABLES = {f"ltkd-table{n}": f"ltkd-{n}" for n in range(1, 7)} | {f"bkd-table{n}": f"bkd-{n}" for n in range(1, 6)}
@@ -10,6 +10,13 @@ TABLES |= {"ltkd-fig5": "ltkd-fig5"}
 RUNS = {"ltkd-table1": 84, "ltkd-table2": 78, "ltkd-table3": 48, "ltkd-table4": 12, "ltkd-table5": 24}
 RUNS |= {"ltkd-table6": 32, "bkd-table1": 43, "bkd-table2": 8, "bkd-table3": 8, "bkd-table4": 9, "bkd-table5": 20}
 RUNS |= {"ltkd-fig5": 12, "bkd-fig3": 8}
+
+
+def test_a_line_of_a_dry_run_is_one_setting():
+    configs = expand({"method": ["ce"], "profile": ["exp", "step"], "subset_seed": [0, 1], "seed": [0, 1]})
+    lines = reports.settings(configs, {configs[0].id})
+    assert [line.split("  ")[-1].strip() for line in lines] == ["0, 1 (1 finished)", "0, 1", "0, 1", "0, 1"]
+    assert "subset_seed=1" in lines[-1] and "profile=step" in lines[-1]
 
 
 def grid(name, **settings):

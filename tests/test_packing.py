@@ -201,6 +201,12 @@ DAMAGES = {
     "no accuracy": lambda file: rewritten(file, lambda name, data: (name, data.replace(b'"last"', b'"lost"'))),
     "words": lambda file: rewritten(file, edited(lambda last: last | {"all": "many"})),
     "too much": lambda file: rewritten(file, edited(lambda last: last | {"all": 250.0})),
+    "a group": lambda file: rewritten(file, edited(lambda last: last | {"head": "x"})),
+    "no last": lambda file: rewritten(file, edited(lambda last: None)),
+    "no date": lambda file: rewritten(
+        file, lambda name, data: (name, data.replace(b'"finished": "', b'"finished": "at '))
+    ),
+    "a list": lambda file: rewritten(file, lambda name, data: (name, b"[]" if name.endswith("result.json") else data)),
     "not its own": lambda file: rewritten(file, edited(lambda last: last | {"all": last["all"] / 2 + 1})),
     "folder": lambda file: (file.unlink(), file.mkdir()),
     "gone": lambda file: file.unlink(),

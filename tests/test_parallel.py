@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -33,21 +34,22 @@ fit(config, teacher=network(24, 1), student=network(16, 2), runs=runs, cache=cac
 """
 
 
-def run_on(processes, method, folder, cache="memory"):
-    """The run of the script on so many processes."""
+def start(processes, *script):
+    """A script and what it is given, begun on so many processes."""
     command = [sys.executable]
     if processes > 1:
         command += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    (folder / "script.py").write_text(SCRIPT)
     environment = os.environ | {"PYTHONPATH": f"{PROJECT / 'tests'}{os.pathsep}{PROJECT}"}
-    done = subprocess.run(
-        [*command, folder / "script.py", method, folder / "runs", cache],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen([*command, *script], text=True, env=environment, **pipes)
+
+
+def run_on(processes, method, folder, cache="memory"):
+    """The run of the script on so many processes."""
+    (folder / "script.py").write_text(SCRIPT)
+    started = start(processes, folder / "script.py", method, folder / "runs", cache)
+    _, errors = started.communicate(timeout=300)
+    assert started.returncode == 0, errors
     (stored,) = (folder / "runs").iterdir()
     return Run.load(stored)
 
@@ -66,6 +68,37 @@ def test_two_processes_with_half_a_batch_each_learn_what_one_learns(tmp_path, ca
     assert evaluation.bias_slope(two.logits, two.class_counts) == pytest.approx(
         evaluation.bias_slope(one.logits, one.class_counts), abs=1e-4
     )
+
+
+WAITS = """
+import datetime
+import sys
+import torch
+import torch.distributed as dist
+from helpers import digits_config
+from ltkd import Run, files, fit, parallel
+
+init = dist.init_process_group
+dist.init_process_group = lambda *args, **kwargs: init(*args, timeout=datetime.timedelta(seconds=6), **kwargs)
+files.TURN = 0.5
+torch.set_num_threads(1)
+if not parallel.is_first():
+    Run.finished = property(lambda self: True)  # as where another program finishes it while this process looks
+fit(digits_config(method="ce", epochs=1), runs=sys.argv[1], device="cpu", progress=False)
+"""
+
+
+def test_processes_wait_together_and_agree_on_what_is_finished(tmp_path):
+    (tmp_path / "script.py").write_text(WAITS)
+    run = Run.open(digits_config(method="ce", epochs=1), tmp_path)
+    with run.claimed():
+        started = start(2, tmp_path / "script.py", tmp_path)
+        while "waiting for another process" not in (line := started.stderr.readline()):
+            assert line, "it did not wait"
+        time.sleep(8)  # longer than processes may be silent
+        assert not run.finished
+    _, errors = started.communicate(timeout=120)
+    assert (started.returncode, run.finished) == (0, True), errors
 
 
 def test_alone_a_process_is_a_group_of_one():

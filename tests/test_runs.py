@@ -205,7 +205,7 @@ def test_unfinished_runs_and_other_folders_are_not_in_the_table(own_copy, tmp_pa
     assert runs.table(tmp_path).run.tolist() == [own_copy.config.name]
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"name": "dig', b"{}"], ids=["empty", "cut", "other"])
+@pytest.mark.parametrize("damage", [b"", b'{"name": "dig', b"{}", b"null"], ids=["empty", "cut", "other", "nothing"])
 def test_a_run_with_a_damaged_result_is_passed_over_as_a_stranger(own_copy, store, damage):
     other = Run.open(digits_config(method="kd"), store)
     shutil.copytree(other.folder, own_copy.folder.parent / other.folder.name)

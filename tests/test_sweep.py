@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pytest
 from helpers import digits_config, hears_ctrl_c
+from torch import nn
 
 from ltkd import ConfigError, Interrupted, Method, RunError, fit, runs, training
 from ltkd.grids import expand
@@ -170,8 +171,28 @@ def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
         sweep([digits_config(method="own")], jobs=2, runs=tmp_path)
 
 
-def test_no_runs_are_none_whatever_the_jobs(tmp_path):
+def test_objects_that_other_processes_cannot_read_are_refused(tmp_path):
+    class Own(nn.Linear):
+        """A class inside a function, which no other process can import."""
+
+    with pytest.raises(ConfigError, match=r"cannot read what you hand over .*Own.* jobs=1"):
+        quietly([digits_config(method="kd")], tmp_path, 2, teacher=nn.Sequential(nn.Flatten(), Own(64, 10)))
+
+
+def test_no_runs_are_none_whatever_the_jobs(tmp_path, monkeypatch):
+    monkeypatch.setattr("ltkd.sweep.ProcessPoolExecutor", None)  # nor is a process started for them
     assert [sweep([], jobs=jobs, runs=tmp_path) for jobs in (1, 2)] == [([], {})] * 2
+
+
+def test_a_fault_in_a_callback_is_that_of_its_run_alone(tmp_path):
+    def callback(config, history):
+        if config.seed == 0:
+            raise ValueError("no such thing")
+
+    configs = [digits_config(method="ce", epochs=1, seed=seed) for seed in (0, 1)]
+    finished, failed = quietly(configs, tmp_path, 1, callbacks=[callback])
+    assert [run.config.seed for run in finished] == [1]
+    assert str(failed[configs[0].name]) == "ValueError: no such thing"
 
 
 def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
