@@ -1,27 +1,41 @@
 """What tells a folder, a network or a class from another: short hashes of what is in it."""
 
 import hashlib
+import inspect
 import json
 import os
 import re
 import sys
-from functools import cached_property, partial
+from functools import cached_property, partial, partialmethod
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from weakref import WeakKeyDictionary, ref
 
+import numpy as np
 import torch
+from torch import nn
 
-PLAIN_ATTRIBUTES = (bool, int, float, str, tuple)
-LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", *sys.stdlib_module_names}
+LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", "pandas", "pybind11_builtins"}  # and Python's own
+PYTHON = os.path.join(os.path.dirname(os.__file__), "")
+PLAIN = (type(None), bool, int, float, complex, str, bytes)  # told by their repr
 PARTS = {  # of what is not told by its repr: the attributes that make a difference
     FunctionType: ("__code__", "__defaults__", "__kwdefaults__", "__closure__"),
-    CodeType: ("co_code", "co_names", "co_consts"),
+    CodeType: (
+        *("co_code", "co_names", "co_consts", "co_varnames", "co_exceptiontable"),
+        *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
+    ),
     CellType: ("cell_contents",),
-    MethodType: ("__func__",),
+    MethodType: ("__func__", "__self__"),
     property: ("fget", "fset", "fdel"),
     cached_property: ("func",),
     partial: ("func", "args", "keywords"),
+    partialmethod: ("func", "args", "keywords"),
     ModuleType: ("__name__",),
 }
+STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # the flags that no other part of a code tells
+BOOKKEEPING = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}  # of a layer, what is told otherwise
+HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks") and "state_dict" not in name)
+
+_remembered = WeakKeyDictionary()  # {class: what `_inside` said when it was first asked}
 
 
 def digest(record, digits):
@@ -35,8 +49,8 @@ def folder_fingerprint(folder, contents=()):
     found = (os.path.join(parent, name) for parent, _, names in walk for name in names)
     inside = len(os.path.join(folder, ""))
     rows = sorted([file[inside:].split(os.sep), os.stat(file).st_size] for file in found if os.path.isfile(file))
-    rows = [["/".join(parts), size, 0] for parts, size in rows]
-    return digest(["", rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)], 16)
+    rows = [["/".join(parts), size] for parts, size in rows]
+    return digest([rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)], 16)
 
 
 def tensors_fingerprint(tensors, text=""):
@@ -48,73 +62,136 @@ def tensors_fingerprint(tensors, text=""):
 
 
 def network_fingerprint(network):
-    """Eight hexadecimal digits of a network's weights, of the plain attributes of its layers, of the functions that
-    they hold, and of the code of those that are no library's (see `class_code`)."""
-    layers = [
-        (name, type(layer).__qualname__, [(k, v) for k, v in sorted(vars(layer).items()) if _plain(v)])
-        for name, layer in network.named_modules()
-    ]
-    shape = repr([(name, kind, [(k, v) for k, v in plain if k != "training"]) for name, kind, plain in layers])
-    code = [(type(layer), _functions(layer)) for layer in network.modules()]
-    code = [(kind, functions) for kind, functions in code if functions or not _of_a_library(kind)]
-    return tensors_fingerprint(network.state_dict().values(), shape + (json.dumps(_content(code, {})) if code else ""))
+    """Eight hexadecimal digits of a network as it is now: of its layers' weights, buffers, attributes and hooks, and of
+    the code of those that are no library's (see `class_code`). Compiled or not, training or not, it is the same.
+    What a layer or hook of one's own keeps of the last batch is an attribute as well."""
+    seen = {}
+    content = _content(network, seen)
+    return digest([content, _classes(_classes_in(seen), {})], 8)
 
 
 def class_code(cls):
     """Eight hexadecimal digits of what a class does: of its functions and attributes, of its bases, and of the
     functions and classes that it holds. None for a library's class, whose name tells enough.
 
-    Not of its place (module, line), nor of what its functions find outside it. Code is known by its bytecode: another
-    version of Python may give other digits.
+    Covered is what can be reached from the class: attributes, bases, decorators, closures, default values, and the
+    state of objects found there (a library's go by their repr). Not covered is what its functions find outside it by
+    name, in their module or notebook: functions that they call, constants, helper classes; to have those count, make
+    them attributes of the class. Nor is its place (module, line). A class is what it was when it was first asked
+    about: what is put into it later, such as what it notes down while it trains, does not count. Code is known by its
+    bytecode: another version of Python may give other digits.
     """
-    return None if _of_a_library(cls) else digest(_content(cls, {}), 8)
+    return None if _of_a_library(cls) else digest(_classes([cls], _remembered), 8)
 
 
-def _plain(value):
-    return isinstance(value, PLAIN_ATTRIBUTES)
+def _classes(classes, known):
+    """What is in classes, and in those that they mention, and so on. known: {class: what is in it}, to be filled."""
+    classes, contents = [*classes], []
+    for cls in classes:  # of which there may be more on the way
+        if cls not in known:
+            known[cls] = _inside(cls)
+        content, mentioned = known[cls]
+        mentioned = [other for held in mentioned if (other := held()) is not None]
+        classes += [other for other in mentioned if other not in classes]
+        contents.append([content, [classes.index(other) for other in mentioned]])
+    return contents
 
 
-def _functions(layer):
-    return {k: v for k, v in sorted(vars(layer).items()) if callable(v) and not isinstance(v, type)}
+def _inside(cls):
+    """The content of a class, without that of the other classes that it mentions; and those, held weakly."""
+    seen = {id(cls): (0, cls)}
+    attributes = [(k, v) for k, v in sorted(vars(cls).items()) if _does_something(k, v)]
+    content = [_content(part, seen) for part in (type(cls), *cls.__bases__, *attributes)]
+    return content, [ref(other) for other in _classes_in(seen)]
 
 
-def _of_a_library(value):
-    return isinstance(value, type | FunctionType) and (value.__module__ or "").split(".")[0] in LIBRARIES
-
-
-def _content(value, seen):
-    """What of a value makes a difference, as nested lists of plain values. seen: {id: number} of the classes and
-    functions that came before, since they may hold each other."""
-    if _of_a_library(value) and not getattr(value, "__closure__", None):  # with one, a decorator may have made it
-        return value.__qualname__
-    if isinstance(value, type | FunctionType):
-        if id(value) in seen:
-            return seen[id(value)]
-        seen[id(value)] = len(seen)
-    if isinstance(value, torch.Tensor):
-        return tensors_fingerprint([value])
-    if (parts := _parts(value)) is not None:
-        return [_content(part, seen) for part in parts]
-    text = "" if type(value).__repr__ is object.__repr__ else re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
-    return [_content(type(value), seen), text]
-
-
-def _parts(value):
-    """What a value is made of; None for one that its class and its repr tell."""
-    if isinstance(value, tuple | list):
-        return value
-    if isinstance(value, set | frozenset):  # which has another order each time
-        return sorted(value, key=repr)
-    if isinstance(value, dict):
-        return [*value.items()]
-    if isinstance(value, type):
-        return [*value.__bases__, *((k, v) for k, v in sorted(vars(value).items()) if _does_something(k, v))]
-    names = next((names for kind, names in PARTS.items() if isinstance(value, kind)), None)
-    if names is None and hasattr(value, "__wrapped__"):  # a class method, a function that remembers its answers
-        names = ("__wrapped__",)
-    return None if names is None else [getattr(value, name) for name in names]
+def _classes_in(seen):
+    return [value for _, value in seen.values() if isinstance(value, type)]
 
 
 def _does_something(name, value):
     """Whether an attribute of a class may: not its name, its documentation and the like."""
     return not name.startswith("__") or callable(getattr(value, "__func__", value))
+
+
+def _of_a_library(value):
+    """Whether a class or function is a library's, and so known by its name; a class with all that it inherits from."""
+    if isinstance(value, type):
+        return all(_in_a_library(cls) for cls in value.__mro__)
+    return isinstance(value, FunctionType) and _in_a_library(value)
+
+
+def _in_a_library(value):
+    name = str(value.__module__).split(".")[0]
+    if name not in sys.stdlib_module_names:
+        return name in LIBRARIES
+    file = getattr(sys.modules.get(name), "__file__", None)  # a module of one's own may be called code.py
+    return file is None or file.startswith(PYTHON)
+
+
+def _content(value, seen):
+    """What of a value makes a difference, as nested lists of plain values. seen: {id: (number, value)} of what came
+    before, since things may hold each other; with the value, lest another one gets its id."""
+    if isinstance(value, nn.Module):
+        value = getattr(value, "_orig_mod", value)  # torch.compile wraps a network
+    if _of_a_library(value) and not getattr(value, "__closure__", None):  # with one, a decorator may have made it
+        return f"{value.__module__}.{value.__qualname__}"
+    if not isinstance(value, (*PLAIN, tuple, frozenset)):  # of which Python may make one out of two
+        if id(value) in seen:
+            return seen[id(value)][0]
+        seen[id(value)] = (len(seen), value)
+    if isinstance(value, type):  # what is in it is found apart, once for all places
+        return [value.__name__, len(seen) - 1]
+    known = _of_a_library(type(value))
+    parts = _parts(value, known, seen)
+    if not known and not isinstance(value, nn.Module):
+        parts = [*parts, *_state(value)]
+    silent = type(value).__repr__ is object.__repr__ or (parts and not isinstance(value, PLAIN))
+    text = "" if silent else re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
+    return [_content(type(value), seen), text, *(_content(part, seen) for part in parts)]
+
+
+def _parts(value, known, seen):
+    """What a value is made of; nothing for one that its class, whether `known` or not, and its repr tell."""
+    if isinstance(value, nn.Module):
+        return _layer(value)
+    if isinstance(value, torch.Tensor):
+        return [str(value.dtype), tuple(value.shape), tensors_fingerprint([value])]
+    if isinstance(value, np.ndarray) or (known and hasattr(value, "__array__")):  # a number of numpy's, a data frame
+        array = np.asarray(value)
+        return [str(array.dtype), array.shape, array.ravel().tolist() if array.dtype.hasobject else array.tobytes()]
+    if isinstance(value, set | frozenset):  # which has another order each time
+        return sorted(value, key=lambda part: json.dumps(_content(part, {**seen})))
+    if isinstance(value, tuple | list | dict):
+        return [*(value.items() if isinstance(value, dict) else value)]
+    names = next((names for kind, names in PARTS.items() if isinstance(value, kind)), ())
+    if not names and known and hasattr(value, "__wrapped__"):  # a class method, a function that remembers its answers
+        names = ("__wrapped__",)
+    stars = [value.co_flags & STARS] if isinstance(value, CodeType) else []
+    return [_part(value, name) for name in names] + stars
+
+
+def _part(value, name):
+    try:
+        return getattr(value, name)
+    except ValueError:  # an empty cell: its name is bound later
+        return None
+
+
+def _layer(layer):
+    """Of a layer: its weights, all buffers, hooks, further attributes and extra state, and the layers in it."""
+    own = {"recurse": False, "remove_duplicate": False}
+    tensors = [dict(layer.named_parameters(**own)), dict(layer.named_buffers(**own))]
+    hooks = [(name, *vars(layer)[name].values()) for name in HOOKS if vars(layer).get(name)]  # their keys are counters
+    extra = [layer.get_extra_state()] if type(layer).get_extra_state is not nn.Module.get_extra_state else []
+    return [*tensors, hooks, _kept(vars(layer), BOOKKEEPING), extra, dict(layer._modules.items())]
+
+
+def _state(value):
+    """The attributes of an instance, those in slots too."""
+    held = object.__getstate__(value)  # a dict, or one and another of the slots; None without any
+    return [item for each in (held if isinstance(held, tuple) else (held,)) for item in _kept(each or {})]
+
+
+def _kept(attributes, without=()):
+    return [(name, value) for name, value in sorted(attributes.items()) if name not in without]

@@ -8,7 +8,8 @@ import torch
 
 from . import evaluation, parallel
 from .config import CUSTOM
-from .engine.job import load_dataset, prepare, shape_of, with_objects
+from .engine.job import load_dataset, prepare, shape_of
+from .engine.own_objects import with_objects
 from .engine.recording import ProgressBar, prefixed
 from .errors import ConfigError, Interrupted, RunError
 from .methods import check_terms

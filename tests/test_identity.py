@@ -1,15 +1,23 @@
+import copy
+import gc
+import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
-from types import MethodType
+import weakref
+from collections import OrderedDict
+from pathlib import Path
+from types import MethodType, ModuleType
 
 import pytest
+import torch
 from helpers import PROJECT
 from torch import nn
 
 from ltkd import METHODS
-from ltkd.identity import class_code, network_fingerprint
+from ltkd.identity import class_code, folder_fingerprint, network_fingerprint
 from ltkd.models import build
 
 # --- classes ---
@@ -137,11 +145,166 @@ def test_a_class_may_move_to_a_module():
     assert class_code(own_class(module="elsewhere")) == class_code(own_class())
 
 
+VALUES = """
+    from collections import namedtuple
+    from dataclasses import dataclass
+    from functools import partialmethod
+
+    import numpy as np
+    import pandas as pd
+    import torch
+    from torch import nn
+
+    class Ramp:
+        def __init__(self, slope):
+            self.slope, self.me = slope, [self]
+
+        def at(self, epoch):
+            return self.slope * epoch
+
+    class Slotted:
+        __slots__ = ("slope",)
+
+        def __init__(self, slope):
+            self.slope = slope
+
+    @dataclass(frozen=True)
+    class Named:
+        names: frozenset
+
+    class Level(float):
+        pass
+
+    Pair = namedtuple("Pair", "one two")
+
+    def layer(weight):
+        layer = nn.Linear(2, 2)
+        for parameter in layer.parameters():
+            nn.init.constant_(parameter, weight)
+        return layer
+
+    class Own:
+        value = {value}
+    """
+PAIRS = [  # two values that differ
+    ("np.arange(2000)", "np.arange(2000) + (np.arange(2000) == 1000)"),
+    ("np.array([0.12345678])", "np.array([0.123456779])"),
+    ("np.zeros(2)", "np.zeros(2, dtype=int)"),
+    ("np.zeros((2, 3))", "np.zeros((3, 2))"),
+    ("np.array([None, Ramp(0.1)])", "np.array([None, Ramp(0.9)])"),
+    ("np.float64(0.1)", "np.float32(0.1)"),
+    ("pd.Series(range(200))", "pd.Series([0] * 200)"),
+    ("torch.zeros(2)", "torch.zeros(2, dtype=torch.int32)"),
+    ("torch.zeros(2, 3)", "torch.zeros(3, 2)"),
+    ("Ramp(0.1)", "Ramp(0.9)"),
+    ("[{'ramp': Ramp(0.1)}]", "[{'ramp': Ramp(0.9)}]"),
+    ("Ramp(0.1).at", "Ramp(0.9).at"),
+    ("Slotted(0.1)", "Slotted(0.9)"),
+    ("Level(0.1)", "Level(0.9)"),
+    ("Pair(1, 2)", "Pair(1, 3)"),
+    ("Named(frozenset({'a', 'b', 'c', 'd'}))", "Named(frozenset({'a', 'b', 'c', 'e'}))"),
+    ("{Ramp(0.1), Named(frozenset())}", "{Ramp(0.9), Named(frozenset())}"),
+    ("layer(0.1)", "layer(0.9)"),
+    ("[layer(0.1)]", "[layer(0.9)]"),
+    ("partialmethod(lambda self, x: x)", "partialmethod(lambda self, x: -x)"),
+    ("lambda self, *x: x", "lambda self, x: x"),
+    ("lambda self, **x: x", "lambda self, x: x"),
+    ("lambda self, x, /: x", "lambda self, x: x"),
+    ("lambda self, *, x: x", "lambda self, x: x"),
+    ("lambda self, *, a, b: a - b", "lambda self, *, b, a: b - a"),
+]
+
+
+def own_values():
+    """A class for each value of PAIRS."""
+    return [own_class(VALUES, "{value}", value) for pair in PAIRS for value in pair]
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: pair[0])
+def test_the_value_of_an_attribute_is_in_the_code(pair):
+    first, second, other = (own_class(VALUES, "{value}", value) for value in (pair[0], *pair))
+    assert class_code(first) == class_code(second) != class_code(other)
+
+
+def test_the_lines_in_which_an_error_is_caught_are_in_the_code():
+    """Such a block costs no instruction, and so leaves the bytecode as it is."""
+    text = "class Own:\n  def method(self):\n    with self.lock:\n      self.one()\n"
+    own, other = own_class(text), own_class(text)
+    other.method.__code__ = other.method.__code__.replace(co_exceptiontable=b"")
+    assert class_code(own) != class_code(other)
+
+
 def test_another_process_finds_the_same_code():
-    script = "from test_identity import class_code, own_class; print(class_code(own_class()))"
+    script = "import test_identity as t; print(*map(t.class_code, [t.own_class(), *t.own_values()]))"
+    script += "; print(*map(t.network_fingerprint, t.own_networks()))"
     where = {"PYTHONPATH": str(PROJECT / "tests"), "PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | where)
-    assert done.stdout.split() == [class_code(own_class())], done.stderr
+    here = [*map(class_code, [own_class(), *own_values()]), *map(network_fingerprint, own_networks())]
+    assert done.stdout.split() == here, done.stderr
+
+
+NOTING = """
+    class Base:
+        common = []
+
+    def make(noted, made_of):
+        class Own(Base):
+            other, log = made_of, {"losses": []}
+
+            def forward(self):
+                return noted, later
+
+        later = 1
+        return Own
+
+    Own = make([], {})
+    """
+
+
+def test_what_a_class_notes_down_while_it_trains_is_not():
+    own, fresh = own_class(NOTING), own_class(NOTING)
+    code = class_code(own)
+    own.log["losses"].append(0.5)
+    own.common.append(0.5)
+    own.forward.__closure__[1].cell_contents.append(0.5)
+    assert class_code(own) == code == class_code(fresh)
+    assert class_code(type("Heir", (own,), {})) == class_code(type("Heir", (fresh,), {}))
+
+
+def test_a_name_that_is_bound_later_may_be_missing_still():
+    def forward(self):
+        return later
+
+    code = class_code(type("Own", (), {"forward": forward}))
+    later = 1
+    assert code != class_code(type("Own", (), {"forward": forward}))
+
+
+def test_a_class_that_is_forgotten_may_go():
+    text = "class Own:\n    def me(self):\n        return __class__"
+    own = own_class(text)
+    code, gone = class_code(own), weakref.ref(own)
+    del own
+    gc.collect()
+    assert gone() is None
+    assert class_code(own_class(text)) == code
+
+
+def test_a_module_of_ones_own_is_no_library_whatever_its_name(monkeypatch):
+    own, other = (own_class("class Own:\n    x = 1", "1", number, module="profile") for number in "12")
+    monkeypatch.setitem(sys.modules, "profile", ModuleType("profile"))
+    sys.modules["profile"].__file__ = "/here/profile.py"
+    assert None is not class_code(own) != class_code(other)
+
+
+@pytest.mark.parametrize("one", [OrderedDict, Path, json.JSONEncoder])
+def test_a_class_of_pythons_own_goes_by_its_name(one):
+    assert class_code(one) is None
+
+
+def test_functions_of_two_libraries_are_two():
+    codes = {class_code(type("Own", (), {"tool": staticmethod(tool)})) for tool in (copy.copy, shutil.copy)}
+    assert len(codes) == 2
 
 
 @pytest.mark.parametrize("cls", [*METHODS.values(), nn.Linear], ids=lambda cls: cls.__name__)
@@ -194,8 +357,8 @@ def test_a_forward_that_was_put_into_a_network_is_in_its_fingerprint():
 @pytest.mark.parametrize(
     ("network", "fingerprint"),
     [
-        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)), "346ee966"),
-        (build("resnet8x0.5", num_classes=10, in_channels=1, image_size=8), "0a26cac3"),
+        (nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(2, 2)), "994a6e03"),
+        (build("resnet8x0.5", num_classes=10, in_channels=1, image_size=8), "fc918ba6"),
     ],
     ids=["torch", "package"],
 )
@@ -206,6 +369,95 @@ def test_a_network_of_known_layers_keeps_its_fingerprint(network, fingerprint):
     assert network_fingerprint(network) == fingerprint
 
 
-def test_the_mode_that_a_network_is_in_makes_no_difference():
-    network = own_class(NETWORK)()
-    assert network_fingerprint(network.eval()) == network_fingerprint(network.train())
+HOLDING = """
+    import torch
+    from torch import nn
+
+    class Network(nn.Module):
+        def __init__(self, number):
+            super().__init__()
+            self.head, self.norm, self.activation = nn.Linear(4, 3), nn.BatchNorm1d(3), lambda x: x.relu()
+            for parameter in self.head.parameters():
+                nn.init.constant_(parameter, 0.1)
+            self.names = {"a", "b", "c", "d"}
+            {what}
+
+        def forward(self, images):
+            return self.norm(self.head(self.activation(images)))
+
+    Own = Network
+    """
+HELD = [
+    'self.register_buffer("mean", torch.tensor(number), persistent=False)',
+    "self.mean = torch.tensor(number)",
+    "self.number = number",
+    "self.options = [number]",
+    'self.options = {"number": [number]}',
+    "self.experts = [nn.Linear(2, 2)]; nn.init.constant_(self.experts[0].weight, number)",
+    "self.register_forward_hook(lambda *_: number)",
+    "self.head.register_forward_pre_hook(lambda *_: number)",
+    "self.head.register_forward_hook(lambda *_, **__: number, with_kwargs=True)",
+    "self.head.register_full_backward_hook(lambda *_: number)",
+    "self.get_number = lambda: number",
+]
+
+
+def held_networks(what, numbers):
+    return [own_class(HOLDING, "{what}", what)(number) for number in numbers]
+
+
+def own_networks():
+    """Networks of whatever a layer may hold; none has random weights in it that are not set."""
+    torch.manual_seed(0)
+    return [held_networks(what, [1.0])[0] for what in HELD]
+
+
+@pytest.mark.parametrize("what", HELD)
+def test_whatever_a_layer_holds_is_in_the_fingerprint(what):
+    torch.manual_seed(0)
+    networks = held_networks(what, (1.0, 2.0))
+    torch.manual_seed(0)
+    again = held_networks(what, (1.0,))[0]
+    assert network_fingerprint(again) == network_fingerprint(networks[0]) != network_fingerprint(networks[1])
+
+
+def test_extra_state_is_in_the_fingerprint():
+    class Extra(nn.Flatten):
+        def get_extra_state(self):
+            return {"number": next(numbers)}
+
+    numbers, network = iter((1, 1, 2)), nn.Sequential(Extra())
+    first, second, other = (network_fingerprint(network) for _ in range(3))
+    assert first == second != other
+
+
+def test_neither_the_mode_nor_a_step_nor_compiling_makes_a_difference():
+    network = held_networks("", [0])[0].eval()
+    fingerprint = network_fingerprint(network)
+    compiled = torch.compile(network, backend="eager")
+    assert network_fingerprint(compiled) == network_fingerprint(network) == fingerprint
+    compiled(torch.ones(2, 4)).sum().backward()
+    assert network.head.weight.grad is not None
+    network.compile(backend="eager")
+    assert network_fingerprint(compiled) == network_fingerprint(network) == fingerprint
+    assert network_fingerprint(network.train()) == fingerprint
+
+
+def test_a_compiled_layer_is_the_layer():
+    networks = [held_networks("", [0])[0] for _ in range(2)]
+    networks[1].head = torch.compile(networks[1].head, backend="eager")
+    assert network_fingerprint(networks[0]) == network_fingerprint(networks[1])
+
+
+# --- folders ---
+
+
+def test_a_folder_is_known_by_its_files_names_and_sizes_and_by_its_lists(tmp_path):
+    for name, text in (("a/x", "1"), ("b/x", "2")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    first = folder_fingerprint(tmp_path)
+    (tmp_path / "a/x").write_text("3")
+    assert folder_fingerprint(tmp_path) == first != folder_fingerprint(tmp_path, [tmp_path / "a/x"])
+    (tmp_path / "a/x").write_text("45")
+    assert folder_fingerprint(tmp_path) != first

@@ -3,7 +3,6 @@
 import copy
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -12,7 +11,6 @@ from torch import nn
 from .. import datasets, models, parallel
 from ..config import CUSTOM
 from ..errors import ConfigError
-from ..identity import network_fingerprint, tensors_fingerprint
 from ..methods import Answer, Scan, Step, Task, method_class
 from ..normalization import NORMALIZATIONS, Normalizer
 from ..randomness import derived_seed, own_randomness
@@ -23,7 +21,6 @@ from .recording import EpochRecord
 from .remembering import Memory, remember
 from .sampling import hold_out
 
-AS_IT_IS = {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}  # of dataset=
 SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
 
 
@@ -311,54 +308,3 @@ def _check_network(network, role, name, images, num_classes):
             f"the {role} {name} answers to {len(images)} images with {answer}, but the data have {num_classes} "
             f"classes: needed are logits of shape {(len(images), num_classes)}"
         )
-
-
-# --- objects of the caller's -------------------------------------------------------------------------------------
-
-
-def with_objects(config, teacher, student, dataset):
-    """The config with names that identify the objects that the caller hands over."""
-    for role, value, kind in (
-        ("teacher", teacher, nn.Module),
-        ("student", student, nn.Module),
-        ("dataset", dataset, datasets.LongTailedDataset),
-    ):
-        _check_kind(role, value, kind)
-    names = {}
-    if teacher is not None:
-        if config.teacher is None:
-            raise ConfigError(f"method {config.method!r} needs no teacher, but one was given; leave teacher= out")
-        names["teacher"] = _module_name(teacher)
-    if student is not None:
-        names["student"] = _module_name(student)
-    if dataset is not None:
-        label = Path(dataset.name).name
-        content = [t for part in (dataset.train, dataset.test, dataset.whole) if part for t in part.identity()]
-        names["dataset"] = f"{CUSTOM}{label}-{tensors_fingerprint(content)}"
-        _check_as_it_is(config)
-        names |= AS_IT_IS
-    elif not config.dataset.startswith(CUSTOM) and config.dataset not in datasets.SOURCES:
-        names |= {"dataset": str(Path(config.dataset).resolve()), "dataset_version": datasets.version(config.dataset)}
-    return replace(config, **names) if names else config
-
-
-def _check_as_it_is(config):
-    """Raise where the caller asks to shape a data set that is handed over."""
-    for name, value in config.overrides().items():
-        if name in AS_IT_IS and value != AS_IT_IS[name]:
-            raise ConfigError(
-                f"{name} = {value!r} has no effect on dataset=, whose images are taken as they are; leave it out, and "
-                f"shape the data set itself: datasets.load(..., imbalance_factor=, profile=, image_size=, seed=)"
-            )
-
-
-def _check_kind(role, value, kind):
-    if value is not None and not isinstance(value, kind):
-        raise ConfigError(
-            f"{role}= takes a {kind.__name__} of your own, got {value!r}; a name goes into the config: "
-            f"RunConfig.make({role}={value!r})"
-        )
-
-
-def _module_name(module):
-    return f"{CUSTOM}{type(module).__name__}-{network_fingerprint(module)}"

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import ConfigError, RunError, unknown
 from ..files import cache_folder
-from ..identity import tensors_fingerprint
+from ..identity import network_fingerprint, tensors_fingerprint
 
 CACHES = ("auto", "off", "memory", "disk")
 SHARE_OF_MEMORY = 0.25  # of all that a machine or GPU has, for all tables; a teacher whose own takes more computes
@@ -137,9 +137,9 @@ def _said(network, feed):
 
 
 def _table(network, feed, kind):
-    """The table of a teacher, made anew or found again by its weights, by what it says, and by the images and views."""
-    content = [*network.state_dict().values(), _said(network, feed), *feed.identity()]
-    key = tensors_fingerprint(content, f"{feed.views} {torch.__version__} {feed.device.type}")
+    """The table of a teacher, made anew or found again by the network, by what it says, and by the images and views."""
+    about = f"{network_fingerprint(network)} {feed.views} {torch.__version__} {feed.device.type}"
+    key = tensors_fingerprint([_said(network, feed), *feed.identity()], about)
     place = (key, kind, str(feed.device))
     if place in _tables:
         _tables[place] = _tables.pop(place)  # the last used stands last
