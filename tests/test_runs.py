@@ -336,8 +336,8 @@ def test_a_teacher_is_trained_before_its_student_is_claimed(tmp_path, monkeypatc
     claimed, events = Run.claimed, []
 
     @contextmanager
-    def noted(run):
-        with claimed(run):
+    def noted(run, meanwhile):
+        with claimed(run, meanwhile):
             events.append(f"claims {run.config.method}")
             yield
         events.append(f"frees {run.config.method}")

@@ -337,10 +337,27 @@ collections.deque(images, maxlen=0)
 """
 
 
-def ended(path, end):
+LATE = """
+import multiprocessing, time
+from ltkd.datasets.streaming import _start_worker
+
+def late():
+    time.sleep(1)
+    _start_worker(0)
+    time.sleep(300)
+
+workers = [multiprocessing.get_context("fork").Process(target=late) for _ in range(2)]
+for worker in workers:
+    worker.start()
+print(*(worker.pid for worker in workers), flush=True)
+time.sleep(300)
+"""
+
+
+def ended(path, end, script=ENDLESS):
     """Stream without end in a process of its own, call `end(its id, ids of its workers)`; returns what it wrote to
     stderr and the ids of its workers."""
-    command = [sys.executable, "-c", ENDLESS, path]
+    command = [sys.executable, "-c", script, path]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, start_new_session=True, preexec_fn=hears_ctrl_c, **pipes) as process:
         workers = [int(word) for word in process.stdout.readline().split()]
@@ -359,6 +376,13 @@ def is_alive(pid):
         return file.read().rsplit(")", 1)[1].split()[0] != "Z"
 
 
+def end_soon(workers):
+    deadline = time.monotonic() + 20
+    while any(map(is_alive, workers)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not any(map(is_alive, workers))
+
+
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks Linux which processes are alive")
 
 
@@ -373,10 +397,13 @@ def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(files):
 @needs_proc
 def test_workers_die_with_their_parent(files):
     _, workers = ended(os.fsdecode(files.paths[0]), lambda pid, _: os.kill(pid, signal.SIGKILL))
-    deadline = time.monotonic() + 20
-    while any(map(is_alive, workers)) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not any(map(is_alive, workers))
+    assert end_soon(workers)
+
+
+@needs_proc
+def test_workers_that_begin_when_their_parent_is_dead_end_too(files):
+    _, workers = ended("", lambda pid, _: os.kill(pid, signal.SIGKILL), LATE)
+    assert end_soon(workers)
 
 
 @needs_proc

@@ -1,9 +1,12 @@
 """Images that stay on disk: decoded batch by batch, by worker processes, with random crops that a seed determines."""
 
 import hashlib
+import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 import warnings
 from dataclasses import dataclass
 from typing import ClassVar
@@ -125,6 +128,15 @@ def _start_worker(_):
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer, and it ends its workers
     sys.excepthook = _report
     warnings.filterwarnings("ignore", module="PIL")  # about odd metadata, once for each worker and epoch
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """torch's own watch over the parent begins late: a worker whose parent is killed before would live for ever."""
+    parent = multiprocessing.parent_process().pid
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _report(kind, error, trace):
