@@ -5,8 +5,9 @@ from dataclasses import fields, replace
 import pytest
 from stand_ins import finished
 
-from ltkd import RunConfig, RunError, claims, reports
+from ltkd import RunConfig, RunError, claims
 from ltkd.claims import CLAIMS, check
+from ltkd.commands import reports
 
 LTKD_1 = {"dataset": "cifar100", "imbalance_factor": 20.0, "teacher": "resnet32x4", "student": "resnet8x4"}
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from ltkd import ConfigError, RunConfig, published, reports
+from ltkd import ConfigError, RunConfig, published
+from ltkd.commands import reports
 from ltkd.grids import expand, names, read_grid, table_of
 
 TABLES = {f"ltkd-table{n}": f"ltkd-{n}" for n in range(1, 7)} | {f"bkd-table{n}": f"bkd-{n}" for n in range(1, 6)}

@@ -1,7 +1,7 @@
 """Tables of results as the command line prints them: DataFrames of text."""
 
-from .comparison import NOT_RUN
-from .cost import number
+from ..comparison import NOT_RUN
+from ..cost import number
 
 ACCURACIES = ("all", "head", "medium", "tail")
 NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")

@@ -5,11 +5,11 @@ from dataclasses import fields
 from textwrap import dedent, indent
 from typing import get_args
 
-from . import datasets, methods, models
-from .config import RunConfig
-from .engine.remembering import CACHES
-from .engine.stepping import STEPS
-from .recipes import RECIPES
+from .. import datasets, methods, models
+from ..config import RunConfig
+from ..engine.remembering import CACHES
+from ..engine.stepping import STEPS
+from ..recipes import RECIPES
 
 
 def add_command(commands, name, function, epilog, usage="[options]"):

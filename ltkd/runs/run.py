@@ -1,24 +1,11 @@
-"""The run store: one folder a run, every file written whole or not at all.
-
-- config.json: what determines the run
-- checkpoint.pt: while unfinished, the state after the last epoch stored
-- student.safetensors: the trained weights
-- logits.npz: test logits and labels of the last epoch, training images of each class
-- history.parquet: one row an epoch
-- result.json: written last, so that its presence means the run is finished
-- .claim: while unfinished, the lock of the process that trains it
-"""
+"""A run: its folder, and what can be read from it."""
 
 import copy
 import io
 import json
-import math
 import os
-import zipfile
-import zlib
 from contextlib import contextmanager, suppress
-from datetime import datetime
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -26,14 +13,12 @@ import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
-from . import methods, models
-from .config import CUSTOM, RunConfig
-from .errors import ConfigError, RunError
-from .files import TEMPORARY, alone, project_folder, write_bytes
-from .normalization import Normalizer
-from .randomness import own_randomness
-
-REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
+from .. import methods, models
+from ..config import CUSTOM, RunConfig
+from ..errors import ConfigError, RunError
+from ..files import TEMPORARY, alone, project_folder, write_bytes
+from ..normalization import Normalizer
+from ..randomness import own_randomness
 
 
 def runs_folder(folder=None):
@@ -244,165 +229,3 @@ def _parquet(rows):
     buffer = io.BytesIO()
     pq.write_table(pa.table({c: [row.get(c) for row in plain] for c in columns}), buffer)
     return buffer.getvalue()
-
-
-class PackedRun(Run):
-    """A finished run in a file that `packing.pack` wrote: config, result and history without its masses; neither
-    weights nor logits, but how many test images of each class were taken for which (`confusion`)."""
-
-    finished = True
-
-    def __init__(self, file, config):
-        super().__init__(Path(file) / config.name, config)
-        self.file = Path(file)
-
-    @property
-    def finished_at(self):
-        return datetime.fromisoformat(self.result["finished"]).timestamp()
-
-    @property
-    def class_counts(self):
-        return self._test["class_counts"]
-
-    @property
-    def confusion(self):
-        """Test images of each true class (rows) that went to each class: (C, C); None with very many classes."""
-        return self._test.get("confusion")
-
-    @property
-    def per_class(self):
-        """Test images of each class that were taken for what they are: (C,)."""
-        return self._test["hits"]
-
-    def part(self, name):
-        """One of its files, as bytes."""
-        return self._read(name, bytes)
-
-    @cached_property
-    def _test(self):
-        return self._read("test.npz", lambda data: dict(np.load(io.BytesIO(data), allow_pickle=False)))
-
-    def _read(self, name, decode):
-        member = f"{self.config.name}/{name}"
-        try:
-            with zipfile.ZipFile(self.file) as packed:
-                data = packed.read(member) if member in packed.namelist() else None
-            if data is not None:
-                return decode(data)
-        except Exception as error:  # every format has its own errors for a file that was cut off
-            raise RunError(f"{self.folder}/{name} is damaged ({error}); import that file again") from error
-        raise RunError(f"{self.folder} is a packed run, which has no {name}; train it here to have it")
-
-
-def all_runs(folder=None):
-    """Every run stored in `folder`, finished or not, by name: its folders, and those packed in files *.zip there (or
-    in `folder` itself, where that is such a file). Of several folders in a list the first with a run counts, or the
-    first where it is finished. Folders that hold no run are passed over, and those that are damaged, of another
-    version, or of a method that is not in METHODS now: `strangers` names them."""
-    found = {}
-    for run, _ in _found(folder):
-        if run is not None and (run.config.id not in found or run.finished > found[run.config.id].finished):
-            found[run.config.id] = run
-    return list(found.values())
-
-
-def packed_runs(folder=None):
-    """The runs of `folder` that are packed in files."""
-    return [run for run in all_runs(folder) if isinstance(run, PackedRun)]
-
-
-def strangers(folder=None):
-    """The folders and files whose runs cannot be read here: {path: why}."""
-    return {path: why for run, (path, why) in _found(folder) if run is None}
-
-
-def _found(folder):
-    """(run or None, (its folder, why it cannot be read or None)) for every folder with a config, and of every file."""
-    found = []
-    for place in map(runs_folder, folder if isinstance(folder, list | tuple) else [folder]):
-        for path in sorted(place.glob("*/config.json")):
-            found.append(_tried(path.parent, lambda path=path: Run.load(path.parent)))
-        for file in [place] if place.is_file() else sorted(place.glob("*.zip")):
-            found += unpacked(file)
-    return found
-
-
-def unpacked(file):
-    """The runs in a file of packed runs, as `_found` has them."""
-    try:
-        with zipfile.ZipFile(file) as packed:
-            names = sorted(name for name in packed.namelist() if name.endswith("/config.json"))
-            configs = [(name, packed.read(name)) for name in names]
-    except (OSError, zipfile.BadZipFile, zlib.error) as error:
-        return [(None, (Path(file), RunError(f"{file} is not a whole file of packed runs ({error})")))]
-    return [_tried(Path(file) / name, partial(_packed_run, file, name, config)) for name, config in configs]
-
-
-def _packed_run(file, name, config):
-    try:
-        run = PackedRun(file, RunConfig.from_dict(json.loads(config)))
-    except (ValueError, TypeError) as error:
-        raise RunError(f"{file}/{name} is not a run of this version ({error})") from error
-    if name != f"{run.config.name}/config.json":
-        raise RunError(f"{file}/{name} holds another run ({run.config.name})")
-    return run
-
-
-def _tried(path, load):
-    try:
-        return load(), (path, None)
-    except RunError as error:
-        return None, (path, error)
-
-
-def table(folder=None):
-    """One row a finished run (DataFrame): `run`, the config's fields, the method's options, then accuracies in per
-    cent of the last epoch (all, head, medium, tail, many_shot, medium_shot, few_shot) and of the best (best_all ...),
-    which is chosen on the test set and kept only for comparison with papers that report it."""
-    return tabulate([run for run in all_runs(folder) if run.finished])
-
-
-def tabulate(finished):
-    """The rows of `table` for the finished runs given."""
-    import pandas as pd
-
-    return pd.DataFrame([_row(run) for run in finished])
-
-
-def _row(run):
-    config = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in run.config.to_dict().items()}
-    options = config.pop("options")
-    last, best = run.result["last"], run.result["best"]
-    accuracies = {k: last.get(k) for k in REPORTED} | {f"best_{k}": best.get(k) for k in ("epoch", *REPORTED)}
-    return {"run": run.config.name, **config, **options, **accuracies}
-
-
-def summarise(frame, by=None, measures=REPORTED):
-    """Mean and half-width of the 95 % interval over seeds (Student's t): rows of `table` -> one row a group of `by`.
-
-    by: columns that tell groups apart (default: all settings but the seed, so that only seeds are averaged).
-    Columns: `by`, `seeds`, then each measure and `<measure>_ci` (NaN for a single seed).
-    """
-    import pandas as pd
-
-    if by is None:
-        outcomes = {"run", "seed", "recipe", "best_epoch", *REPORTED, *(f"best_{name}" for name in REPORTED)}
-        by = [column for column in frame.columns if column not in outcomes]
-    rows = []
-    for key, part in frame.groupby(list(by), dropna=False, sort=False):
-        row = dict(zip(by, key, strict=True)) | {"seeds": len(part)}
-        for measure in measures:
-            values = part[measure].dropna().astype(float)
-            row[measure] = values.mean() if len(values) else math.nan
-            row[f"{measure}_ci"] = interval(values)
-        rows.append(row)
-    return pd.DataFrame(rows)
-
-
-def interval(values):
-    """Half-width of the 95 % confidence interval of the mean (Student's t); NaN for fewer than two values."""
-    from scipy.stats import t
-
-    if len(values) < 2:
-        return math.nan
-    return float(t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / math.sqrt(len(values)))

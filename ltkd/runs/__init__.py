@@ -1,0 +1,31 @@
+"""The run store: one folder a run, every file written whole or not at all.
+
+- config.json: what determines the run
+- checkpoint.pt: while unfinished, the state after the last epoch stored
+- student.safetensors: the trained weights
+- logits.npz: test logits and labels of the last epoch, training images of each class
+- history.parquet: one row an epoch
+- result.json: written last, so that its presence means the run is finished
+- .claim: while unfinished, the lock of the process that trains it
+"""
+
+from .run import Run, checkpoint_bytes, predict, runs_folder
+from .store import PackedRun, all_runs, packed_runs, strangers, unpacked
+from .tables import REPORTED, interval, summarise, table, tabulate
+
+__all__ = [
+    "REPORTED",
+    "PackedRun",
+    "Run",
+    "all_runs",
+    "checkpoint_bytes",
+    "interval",
+    "packed_runs",
+    "predict",
+    "runs_folder",
+    "strangers",
+    "summarise",
+    "table",
+    "tabulate",
+    "unpacked",
+]
