@@ -3,12 +3,13 @@
 from . import datasets, losses, methods, models
 from .config import RunConfig
 from .decomposition import Decomposition, decompose, group_mass
-from .errors import ConfigError, DataError, Interrupted, LtkdError, RunError
+from .errors import ConfigError, DataError, Interrupted, LtkdError, RunError, SweepError
 from .groups import ClassGroups
 from .losses import rebalance
 from .methods import METHODS, Method, Option, Step, Task
 from .models import FeatureOutput
 from .runs import Run
+from .sweep import sweep
 from .training import fit
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __all__ = [
     "RunConfig",
     "RunError",
     "Step",
+    "SweepError",
     "Task",
     "datasets",
     "decompose",
@@ -37,4 +39,5 @@ __all__ = [
     "methods",
     "models",
     "rebalance",
+    "sweep",
 ]

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from . import published
-from .comparison import NOT_RUN, changes, protocol
+from .comparison import NOT_RUN, changes, on_subset, protocol
 from .config import CUSTOM
 from .methods import METHODS
 from .published import TEACHER
+from .runs import designs
 from .statistics import check_same_images, paired
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
@@ -152,8 +153,8 @@ def order(finished, *, group="all", epoch="last"):
 
 
 def _settings(finished):
-    """{(protocol, data set, imbalance factor, teacher, student): {(method, its changes): {seed: run}}} of the students
-    with a teacher, and beside them the students alone and the teachers of the same seeds."""
+    """{(protocol, data set, imbalance factor, teacher, student): {(method, its changes): {(subset_seed, seed): run}}}
+    of the students with a teacher, and beside them the students alone and the teachers of the same seeds."""
     by_id = {run.config.id: run for run in finished}
     alone, settings = {}, {}
     for run in by_id.values():
@@ -163,16 +164,27 @@ def _settings(finished):
         place = alone if config.teacher is None else settings
         key = (protocol(config), config.dataset, config.imbalance_factor, config.teacher, config.student)
         side = (config.method, tuple(sorted(changes(config).items())))
-        place.setdefault(key, {}).setdefault(side, {})[config.seed] = run
+        place.setdefault(key, {}).setdefault(side, {})[_pair(config)] = run
     for (name, dataset, factor, _, student), sides in settings.items():
         for config in [run.config for runs in sides.values() for run in runs.values()]:
             named = not config.teacher.startswith(CUSTOM)
             if named and (teacher := by_id.get(config.for_teacher().id)):
-                sides.setdefault((TEACHER, ()), {})[config.seed] = teacher
+                sides.setdefault((TEACHER, ()), {})[_pair(config)] = teacher
         sides |= alone.get((name, dataset, factor, None, student), {})
-        for seed in {seed for runs in sides.values() for seed in runs}:
-            check_same_images([runs[seed] for runs in sides.values() if seed in runs])
-    return settings
+        for pair in {pair for runs in sides.values() for pair in runs}:
+            check_same_images([runs[pair] for runs in sides.values() if pair in runs])
+    return {key: sides for setting in settings.items() for key, sides in _designs(*setting)}
+
+
+def _pair(config):
+    return config.subset_seed, config.seed
+
+
+def _designs(key, sides):
+    """A setting once for each way in which its runs drew their subsets; one that is not the recipe's is named."""
+    for subset, chosen in designs({pair for runs in sides.values() for pair in runs}).items():
+        of_design = {side: {pair: run for pair, run in runs.items() if pair in chosen} for side, runs in sides.items()}
+        yield (on_subset(key[0], subset), *key[1:]), {side: runs for side, runs in of_design.items() if runs}
 
 
 def _compared(claim, setting, sides, printed, epoch):
@@ -212,8 +224,8 @@ def _missing(claim, sides):
 def _values(runs, group, epoch):
     import pandas as pd
 
-    values = {seed: run.result[epoch].get(group) for seed, run in runs.items()}
-    return pd.Series({seed: value for seed, value in values.items() if value is not None}, dtype=float)
+    values = {pair: run.result[epoch].get(group) for pair, run in runs.items()}
+    return pd.Series({pair: value for pair, value in values.items() if value is not None}, dtype=float)
 
 
 def _name(side):

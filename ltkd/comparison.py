@@ -5,12 +5,12 @@ Everything here takes finished runs (`runs.all_runs`) and returns a DataFrame.
 """
 
 import math
-from dataclasses import replace
 
 from . import published, runs
 from .cost import images_of
 from .identity import digest
 from .methods import METHODS
+from .recipes import RECIPES
 
 TOLERANCE = 1.0  # points within which a number counts as reproduced, however narrow the interval
 ROUNDING = 1e-9  # points
@@ -45,7 +45,8 @@ def against(finished, table):
         config = published.config_of(row)
         if config is None:
             continue
-        same = [by_id[i] for i in (replace(config, seed=seed).id for seed in seeds) if i in by_id]
+        ids = [published.config_of(row, seed=seed).id for seed in seeds]
+        same = [by_id[i] for i in ids if i in by_id]
         record = {name: getattr(row, name) for name in ROW} | {"published": row.accuracy, "seeds": len(same)}
         for prefix, epoch in (("", "last"), ("best_", "best")):
             values = [run.result[epoch][row.group] for run in same if run.result[epoch].get(row.group) is not None]
@@ -90,30 +91,35 @@ def own_protocols(finished):
     the columns of `runs.summarise`. Not to be set beside the papers' numbers."""
     import pandas as pd
 
-    known = {config.id for config in _published(sorted({run.config.seed for run in finished}))}
+    known = _published_ids(sorted({run.config.seed for run in finished}))
     own = [run for run in finished if run.config.id not in known]
     if not own:
         return pd.DataFrame(columns=["protocol"])
     frame = runs.tabulate(own)
     frame.insert(0, "protocol", [protocol(run.config) for run in own])
-    return runs.summarise(frame)
+    frame = runs.summarise(frame)
+    frame["protocol"] = list(map(on_subset, frame["protocol"], frame["subset_seed"]))
+    return frame
 
 
-def _published(seeds):
-    """The configs of all published rows, with each of the seeds."""
+def _published_ids(seeds):
+    """The ids of the runs of all published rows, with each of the seeds."""
     rows = published.read()
     rows = rows[rows.table != "bkd-5"].drop_duplicates([*ROW[2:-1]])  # bkd-5 repeats the tables before it
-    configs = {config.id: config for config in map(published.config_of, rows.itertuples()) if config is not None}
-    return [replace(config, seed=seed) for config in configs.values() for seed in seeds]
+    configs = [published.config_of(row, seed=seed) for row in rows.itertuples() for seed in seeds]
+    return {config.id for config in configs if config is not None}
 
 
-VARIED = ("dataset", "imbalance_factor", "teacher", "student", "method", "seed", "teaches", "n_groups")
+VARIED = ("dataset", "imbalance_factor", "teacher", "student", "method", "seed", "subset_seed", "teaches", "n_groups")
 
 
 def protocol(config):
-    """What a run shares with all that it may be compared with, in words: "laptop", "cifar-crd, epochs = 20"."""
+    """What a run shares with all that it may be compared with, in words: "laptop", "cifar-crd, epochs = 20". The subset
+    is added by `on_subset`: only beside other runs can be told whether it is one that several seeds share."""
     options = {name for method in METHODS.values() for name in method.options()}
     changed = {k: v for k, v in config.overrides().items() if k not in VARIED and k not in options}
+    if config.dataset_version is not None:  # runs on other images are never compared
+        changed["dataset_version"] = config.dataset_version
     if config.teaches:  # a student whose teacher learned otherwise says so itself; an expert learns some classes
         changed.pop("lr", None)
         changed.pop("classes", None)
@@ -121,6 +127,12 @@ def protocol(config):
         counts = changed["profile"]
         changed["profile"] = f"{len(counts)} counts ({digest(counts, 6)})"
     return ", ".join([config.recipe, *(f"{name} = {value}" for name, value in changed.items())])
+
+
+def on_subset(protocol, subset):
+    """The protocol, with the subset of `runs.designs` where that is not the recipe's."""
+    usual = RECIPES[protocol.split(", ")[0]].defaults.get("subset_seed", runs.OWN_SUBSET)
+    return protocol if subset == usual else f"{protocol}, subset_seed = {subset}"
 
 
 def changes(config):

@@ -3,6 +3,7 @@
 import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
+from pathlib import Path
 from typing import get_args
 
 from . import datasets, methods, models
@@ -15,6 +16,8 @@ from .schedule import SCHEDULES, Schedule
 
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", dict: "a dict of options"}
 CUSTOM = "custom:"  # begins the name of a data set or network that the caller handed over as an object
+FOLLOWS = {"subset_seed": "seed", "teacher_epochs": "epochs", "teacher_lr": "lr"}  # where they are not set
+N_GROUPS = 3  # of a method that knows groups, where it is not set
 
 
 def _setting(default, help, **limits):
@@ -26,13 +29,17 @@ def _setting(default, help, **limits):
 class RunConfig:
     """All that determines a run. `RunConfig.make` fills in a recipe; this constructor fills in plain defaults.
 
-    Every field is checked on construction: ConfigError says which is wrong, what is allowed and what to do.
+    Every field is checked on construction: ConfigError says which is wrong, what is allowed and what to do. Then the
+    config is brought to one normal form: what follows from another setting is filled in (`subset_seed`,
+    `teacher_epochs`, `teacher_lr`, `n_groups`, a folder's full path and `dataset_version`), and what has no effect is
+    None. Two configs of one id have the same values, `recipe` aside. `dataclasses.replace` keeps what was filled in:
+    to vary a seed, make another config.
     """
 
     recipe: str = _setting("digits", "named set of defaults", names=RECIPES)
     dataset: str = _setting("digits", "data set, or a folder with train/<class>/* and test/<class>/*")
     imbalance_factor: float = _setting(20.0, "images of the largest class over images of the smallest", low=1)
-    dataset_version: str | None = _setting(None, "fingerprint of a folder's files; filled in by fit")
+    dataset_version: str | None = _setting(None, "fingerprint of a folder's files; filled in")
     profile: str | tuple = _setting("exp", "how counts fall from class to class, or one count a class: 90,40,12")
     subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
     image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
@@ -76,16 +83,31 @@ class RunConfig:
             raise ConfigError("nesterov = True needs a momentum above 0; set one or leave nesterov out")
         method = methods.METHODS[self.method]
         object.__setattr__(self, "options", method.complete(self.options))
-        if not method.has_teacher():  # then the run is the same whoever it would be
-            for name in ("teacher", "teacher_epochs", "teacher_lr"):
-                object.__setattr__(self, name, None)
-        elif self.teacher is None:
+        if method.has_teacher() and self.teacher is None:
             raise ConfigError(f"method {self.method!r} needs a teacher: name a network, such as 'resnet20'")
         if "held_out" in method.settings and not self.held_out:
             raise ConfigError(f"method {self.method!r} steers by images held out: set held_out above 0, such as 0.1")
         for role, name in (("teacher", self.teacher), ("student", self.student)):
             if name is not None and not name.startswith(CUSTOM):
                 models.check_name(name, f"model for the {role}")
+        self._normalise(method)
+
+    def _normalise(self, method):
+        """Fill in what follows from other settings, and drop what has no effect."""
+        filled = {name: getattr(self, source) for name, source in FOLLOWS.items() if getattr(self, name) is None}
+        if not method.has_teacher():  # then the run is the same with any teacher
+            filled |= {"teacher": None, "teacher_epochs": None, "teacher_lr": None}
+        elif self.teacher.startswith(CUSTOM):  # a teacher that is handed over is not trained
+            filled |= {"teacher_epochs": None, "teacher_lr": None}
+        if not method.has_teacher() and class_code(method) is None:
+            filled["n_groups"] = None  # the package's methods without a teacher know no groups
+        elif self.n_groups is None:
+            filled["n_groups"] = N_GROUPS
+        if self.dataset_version is None and self.of_folder:
+            datasets.check_name(self.dataset)
+            filled |= {"dataset": str(Path(self.dataset).resolve()), "dataset_version": datasets.version(self.dataset)}
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
 
     @classmethod
     def make(cls, recipe=None, **overrides):
@@ -93,10 +115,7 @@ class RunConfig:
 
         overrides: any field, and any option of the method by its own name: make(method="ltkd", alpha=2.0).
         """
-        dataset = overrides.get("dataset")
-        if isinstance(dataset, str) and not dataset.startswith(CUSTOM):
-            datasets.check_name(dataset)
-        recipe = recipe or recipe_for(dataset or "digits")
+        recipe = recipe or recipe_for(overrides.get("dataset", "digits"))
         if recipe not in RECIPES:
             raise unknown("recipe", recipe, RECIPES)
         known = {f.name for f in fields(cls)}
@@ -137,14 +156,8 @@ class RunConfig:
         """
         method = methods.METHODS[self.method]
         code, revisions = class_code(method), methods.revisions(method)
-        record = self.to_dict() | {"recipe": None, "options": None}
-        record["subset_seed"] = _unless(self.seed, self.subset_seed)
-        grouped = self.teacher or code  # the package's methods without a teacher know no groups
-        record["n_groups"] = _unless(3, self.n_groups) if grouped else None
-        record["teacher_epochs"] = _unless(self.epochs, self.teacher_epochs)
-        record["teacher_lr"] = _unless(self.lr, self.teacher_lr)
-        plain = _plain_defaults() | {"recipe": None}
-        record = {k: v for k, v in record.items() if v != plain[k]}
+        plain = _plain_defaults()
+        record = {k: v for k, v in self._unfilled().items() if v != plain[k] and k != "recipe"}
         record["options"] = method.without_defaults(self.options)
         record |= {"code": code} if code else {}
         record |= {"revisions": revisions} if any(revisions) else {}
@@ -158,15 +171,20 @@ class RunConfig:
             data += f"-{len(self.classes)}classes"
         return f"{data}-{_plain(self.student)}-{self.method}-s{self.seed}-{self.id}"
 
+    @property
+    def of_folder(self):
+        """Whether the data set is a folder, neither a name nor an object of the caller's."""
+        return self.dataset not in datasets.SOURCES and not self.dataset.startswith(CUSTOM)
+
     def _profile_name(self):
         if not isinstance(self.profile, str):
             return "counts"
         return f"{self.profile}-" if self.profile[-1].isdigit() else self.profile
 
-    @property
-    def data_seed(self):
-        """The seed that draws the long-tailed subset."""
-        return self.seed if self.subset_seed is None else self.subset_seed
+    def _unfilled(self):
+        """The fields as `to_dict` has them, but None where a value is the one that is filled in."""
+        usual = {name: getattr(self, source) for name, source in FOLLOWS.items()} | {"n_groups": N_GROUPS}
+        return self.to_dict() | {name: _unless(value, getattr(self, name)) for name, value in usual.items()}
 
     def schedule(self):
         """The learning rate over the epochs."""
@@ -181,12 +199,13 @@ class RunConfig:
     def overrides(self):
         """What differs from the recipe: {field or option: value}."""
         networks = {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
-        same = {"dataset": self.dataset, "method": self.method, "seed": self.seed} | networks
-        expected = RunConfig.make(self.recipe, **same).to_dict()
+        same = {"dataset": self.dataset, "dataset_version": self.dataset_version}
+        same |= {"method": self.method, "seed": self.seed} | networks
+        recipe = RunConfig.make(self.recipe, **same)
+        expected, ours, theirs = recipe.to_dict(), self._unfilled(), recipe._unfilled()
         usual = _plain_defaults() | RECIPES[self.recipe].defaults
-        changed = {k: v for k, v in self.to_dict().items() if v != expected[k] and k != "options"}
-        if _unless(3, self.n_groups) is None:
-            changed.pop("n_groups", None)
+        followed = {k for k in ours if ours[k] is None and theirs[k] is None}
+        changed = {k: v for k, v in self.to_dict().items() if v != expected[k] and k not in {"options", *followed}}
         changed |= {k: v for k, v in networks.items() if v != usual[k]}
         return changed | {k: v for k, v in self.options.items() if v != expected["options"][k]}
 
@@ -210,7 +229,7 @@ class RunConfig:
             "n_groups": None,
             "teaches": True,
         }
-        own |= {"epochs": self.teacher_epochs or self.epochs, "lr": self.teacher_lr or self.lr}
+        own |= {"epochs": self.teacher_epochs, "lr": self.teacher_lr}
         if spec:
             own |= {"batch_size": max(1, round(spec.batch * self.batch_size)), **spec.settings}
         if spec and spec.classes is not None:  # numbered as this run numbers its own
@@ -256,8 +275,8 @@ def _plain(name):
 
 @cache
 def _plain_defaults():
-    """The defaults of all fields, as `to_dict` writes them: {name: value}."""
-    return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(RunConfig()).items()}
+    """The defaults of all fields, None where a value follows from others: {name: value}."""
+    return RunConfig()._unfilled()
 
 
 def _unless(usual, value):

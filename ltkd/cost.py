@@ -59,7 +59,7 @@ def _work(config, asked_before, data_root):
         teacher = config.teacher
         asked = _asked(config, method, images * schedule.epochs, images, asked_before)
     if type(method).teachers is not Method.teachers:  # experts that share the classes: a teacher's work together
-        trained += images * (config.teacher_epochs or config.epochs)
+        trained += images * config.teacher_epochs
     return Work(config, config.student, shape, trained, test * tests, teacher, asked)
 
 

@@ -22,6 +22,19 @@ class RunError(LtkdError):
     """A run that cannot be trained, stored or read."""
 
 
+class SweepError(RunError):
+    """Some runs of a sweep failed. finished: the runs that did not; failed: {name of a run: its error}."""
+
+    def __init__(self, finished, failed):
+        name, error = next(iter(failed.items()))
+        others = f" (and {len(failed) - 1} more failed)" if len(failed) > 1 else ""
+        super().__init__(f"{name} failed: {error}{others}; {len(finished)} runs of the sweep are finished and stored")
+        self.finished, self.failed = finished, failed
+
+    def __reduce__(self):  # an exception is copied by its message alone
+        return type(self), (self.finished, self.failed)
+
+
 class Interrupted(LtkdError):
     """Ctrl-C during training; the message says what is saved and how to go on."""
 

@@ -74,12 +74,15 @@ class Components(NamedTuple):
 def variance_components(frame, measure="all"):
     """How much of the spread of an accuracy is the subset's and how much the initial weights': rows of `runs.table` of
     one setting in which every subset_seed is crossed with every seed (two-way analysis of variance, one run a cell;
-    what comes out below zero is zero). None unless there are two of each, all crossed.
+    what comes out below zero is zero). Raises ConfigError unless there are two of each, all crossed.
     """
     cells = frame.pivot_table(index="subset_seed", columns="seed", values=measure, aggfunc=list)
     alone = cells.map(lambda cell: isinstance(cell, list) and len(cell) == 1)
     if min(cells.shape) < 2 or not alone.all(axis=None):
-        return None
+        raise ConfigError(
+            f"{cells.shape[0]} subsets and {cells.shape[1]} seeds are not crossed with one run a cell; train every "
+            f"subset_seed, of at least two, with every seed, of at least two, and give the rows of these runs alone"
+        )
     values = cells.map(lambda cell: cell[0]).to_numpy(float)
     n_subsets, n_initials = values.shape
     rows, columns, mean = values.mean(1), values.mean(0), values.mean()

@@ -14,8 +14,9 @@ from multiprocessing import get_context
 import torch
 
 from . import methods
+from .engine.own_objects import with_objects
 from .engine.remembering import shared_folder
-from .errors import ConfigError, Interrupted, LtkdError, RunError
+from .errors import ConfigError, Interrupted, LtkdError, RunError, SweepError
 from .identity import class_code
 from .runs import Run, all_runs
 from .training import fit
@@ -31,32 +32,41 @@ def sweep(configs, *, jobs=1, report=print, until=None, **where):
     """`fit` every config; an error in one stops no other but those that build on it.
 
     jobs: how many runs are trained side by side, in processes that share the cores and the remembered teachers.
-    report: called with one line a run. until: when to stop, in seconds since 1970; what is in training then is stored
-    as after Ctrl-C, and is neither finished nor failed. where: passed on to `fit`. A run that is finished, or packed in
-    the folder of the runs, is not trained again. Returns (finished runs, {name of the run: error}).
+    report: called with one line a run, unless None. until: when to stop, in seconds since 1970; what is in training
+    then is stored as after Ctrl-C, and is neither finished nor failed. where: passed on to `fit`. A run that is
+    finished, or packed in the folder of the runs, is not trained again.
+
+    Returns the finished runs in the order of their configs, which are all unless `until` came first. Raises SweepError,
+    once all others are done, if a run failed.
     """
-    finished, failed = [], {}
-    for config, outcome in _outcomes(configs, jobs, until, where):
-        number = f"[{len(finished) + len(failed) + 1}/{len(configs)}]"
+    report = report or (lambda line: None)
+    own = {role: where.get(role) for role in OBJECTS}
+    wanted = {config.id: config for config in (with_objects(config, **own) for config in configs)}
+    finished, failed = {}, {}
+    for config, outcome in _outcomes(wanted, jobs, until, where):
+        number = f"[{len(finished) + len(failed) + 1}/{len(wanted)}]"
         if isinstance(outcome, TimeUp):
             report(f"{config.name}: {outcome}")
         elif isinstance(outcome, Run):
-            finished.append(outcome)
+            finished[config.id] = outcome
             report(f"{number} {config.name}: {describe(outcome)}")
         else:
             failed[config.name] = outcome
             report(f"{number} {config.name}: FAILED: {outcome}")
-    return finished, failed
+    done = [finished[i] for i in wanted if i in finished]
+    if failed:
+        raise SweepError(done, failed)
+    return done
 
 
-def _outcomes(configs, jobs, until, where):
-    """(config, its finished Run or the error) for every config: what is stored, then what is trained, after all that it
-    builds on."""
+def _outcomes(wanted, jobs, until, where):
+    """(config, its finished Run or the error) for every config of {id: config}: what is stored, then what is trained,
+    after all that it builds on."""
+    stored = {run.config.id: run for run in all_runs(where.get("runs")) if run.finished}
+    yield from ((config, stored[i]) for i, config in wanted.items() if i in stored)
+    missing = [config for i, config in wanted.items() if i not in stored]
     own = any(where.get(role) is not None for role in OBJECTS)
-    stored = {} if own else {run.config.id: run for run in all_runs(where.get("runs")) if run.finished}
-    yield from ((config, stored[config.id]) for config in configs if config.id in stored)
-    wanted = {config.id: config for config in configs if config.id not in stored}
-    ordered = [*wanted.values()] if own else in_order(wanted.values())
+    ordered = missing if own else in_order(missing)
     train_all = _one_by_one if jobs == 1 else partial(_side_by_side, jobs)
     for config, outcome in train_all(ordered, until, where):
         if config.id in wanted or isinstance(outcome, TimeUp):

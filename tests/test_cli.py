@@ -6,8 +6,10 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import numpy as np
 import pytest
 from helpers import PROJECT, SHORT_RUN, digits_config
+from PIL import Image
 
 from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs, training
 from ltkd.__main__ import main
@@ -27,6 +29,17 @@ def call(*arguments):
         return main([str(a) for a in arguments])
     except SystemExit as exit:
         return exit.code
+
+
+def class_folders(folder, counts):
+    """Random images of 8 x 8 pixels: so many training images of each class, and two for testing."""
+    rng = np.random.default_rng(0)
+    for half, numbers in (("train", counts), ("test", [2] * len(counts))):
+        for name, number in zip("abcdefgh", numbers, strict=False):
+            place = folder / half / name
+            place.mkdir(parents=True)
+            for i in range(number):
+                Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(place / f"{i}.png")
 
 
 def help_of(command, capsys):
@@ -201,6 +214,25 @@ def test_a_failed_run_is_reported_and_the_others_are_finished(tmp_path, capsys):
     assert "2 of 3 runs finished, 1 failed" in out
     assert re.search(r"FAILED: .*diverged", out)
     assert "Traceback" not in out + err
+
+
+def test_runs_on_a_folder_are_found_again_by_the_same_command(tmp_path, capsys, monkeypatch):
+    """By a sweep's export, by its dry run, by train, and from another folder: by all that asks for a run by name."""
+    class_folders(tmp_path / "photos", counts=(6, 4, 3))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LTKD_RUNS", str(tmp_path / "runs"))
+    settings = ["--method", "ce", "--epochs", "1", "--image-size", "8", "--student", "resnet8x0.5", "--device", "cpu"]
+    assert call("train", "--dataset", "photos", *settings, "--dry-run") == 0
+    foretold = capsys.readouterr().out.splitlines()[0]
+    assert call("sweep", "--dataset", "photos", *settings, "--quiet", "--export", "x.zip") == 0
+    assert "packed 1 runs in x.zip" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "runs").iterdir()] == [foretold]
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert call("sweep", "--dataset", "../photos", *settings, "--dry-run") == 0
+    assert "1 runs, 1 of them finished; 0 more" in capsys.readouterr().out
+    assert call("train", "--dataset", "../photos/", *settings, "--quiet") == 0
+    assert "not trained again" in capsys.readouterr().out
 
 
 def test_a_grid_file_says_the_same_as_options(tmp_path, capsys):

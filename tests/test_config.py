@@ -1,4 +1,6 @@
+import itertools
 import json
+import shutil
 from dataclasses import fields, replace
 
 import pytest
@@ -98,18 +100,80 @@ def test_the_id_does_not_depend_on_the_recipes_name():
     assert replace(make(), recipe="folder").id == make().id
 
 
-def test_a_teacher_that_the_method_does_not_need_has_no_say():
-    assert make(method="ce", teacher="resnet20", teacher_epochs=7).id == make(method="ce").id
+# --- one normal form: two configs of one id are interchangeable ---
+
+SAME_RUN = [  # (settings, settings that mean the same, and the values that both configs have)
+    ({"seed": 3}, {"seed": 3, "subset_seed": 3}, {"subset_seed": 3}),
+    ({"epochs": 9}, {"epochs": 9, "teacher_epochs": 9}, {"teacher_epochs": 9}),
+    ({"lr": 0.2}, {"lr": 0.2, "teacher_lr": 0.2}, {"teacher_lr": 0.2}),
+    ({}, {"n_groups": 3}, {"n_groups": 3}),
+    ({"method": "ce"}, {"method": "ce", "teacher": "resnet20", "teacher_epochs": 7}, {"teacher_epochs": None}),
+    ({"method": "ce"}, {"method": "ce", "n_groups": 5}, {"n_groups": None, "teacher": None}),
+    ({"profile": [9, 3]}, {"profile": (9, 3)}, {"profile": (9, 3)}),
+]
 
 
-def test_the_subsets_seed_is_the_runs_seed_unless_it_is_given():
-    assert make(seed=3, subset_seed=3).id == make(seed=3).id
-    assert make(seed=3, subset_seed=2).id != make(seed=3).id
+@pytest.mark.parametrize(("settings", "same", "values"), SAME_RUN, ids=str)
+def test_settings_that_mean_the_same_are_one_config(settings, same, values):
+    config = make(**settings)
+    assert config == make(**same)
+    assert config.id == make(**same).id
+    assert {name: getattr(config, name) for name in values} == values
+    assert config.overrides() == make(**same).overrides()
 
 
-def test_the_teachers_epochs_are_the_students_unless_they_are_given():
-    assert make(epochs=9, teacher_epochs=9).id == make(epochs=9).id
-    assert make(epochs=9, teacher_epochs=8).id != make(epochs=9).id
+def test_configs_of_one_id_are_equal():
+    axes = {
+        "method": ["ce", "kd", "crt", "bkd+crt", "lfme"],
+        "seed": [0, 1],
+        "subset_seed": [None, 0, 1],
+        "epochs": [9],
+        "teacher_epochs": [None, 8, 9],
+        "teacher_lr": [None, 0.05],
+        "n_groups": [None, 3, 4],
+        "held_out": [0.1],
+        "student": ["resnet8", "custom:Net-1"],
+        "teacher": ["resnet20", "custom:Net-2"],
+    }
+    configs = [make(**dict(zip(axes, values, strict=True))) for values in itertools.product(*axes.values())]
+    meanings = {json.dumps(config.to_dict()): config.id for config in configs}
+    assert len(set(meanings.values())) == len(meanings) < len(configs) / 3
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """A folder of images, which none of these tests opens."""
+    for name in ("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"):
+        file = tmp_path / "photos" / name
+        file.parent.mkdir(parents=True)
+        file.write_bytes(name.encode())
+    return tmp_path / "photos"
+
+
+def test_a_folder_is_one_data_set_however_its_path_is_written(photos, monkeypatch):
+    monkeypatch.chdir(photos.parent)
+    (photos.parent / "link").symlink_to(photos)
+    ways = [photos, "photos", "./photos/", "link", "photos/../photos"]
+    configs = [RunConfig.make(dataset=str(way), method="ce") for way in ways]
+    assert {config.name for config in configs} == {configs[0].name}
+    assert all(config == configs[0] for config in configs)
+    assert configs[0].dataset == str(photos)
+    assert configs[0].dataset_version is not None
+
+
+def test_a_folder_with_other_files_is_another_run(photos):
+    before = RunConfig.make(dataset=str(photos), method="ce")
+    (photos / "train" / "cat" / "5.png").write_bytes(b"more")
+    after = RunConfig.make(dataset=str(photos), method="ce")
+    assert before.id != after.id
+
+
+def test_a_stored_config_of_a_folder_that_is_gone_is_read(photos):
+    config = RunConfig.make(dataset=str(photos), method="ce")
+    shutil.rmtree(photos)
+    assert RunConfig.from_dict(config.to_dict()) == config
+    with pytest.raises(ConfigError, match="unknown data set"):
+        RunConfig.make(dataset=str(photos), method="ce")
 
 
 @pytest.mark.parametrize(

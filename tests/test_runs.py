@@ -244,6 +244,7 @@ def test_the_table_holds_the_runs_numbers(finished, store):
 
 def test_a_run_on_a_folder_that_has_moved_stays_in_the_table(own_copy, tmp_path):
     record = json.loads((own_copy.folder / "config.json").read_text()) | {"dataset": str(tmp_path / "moved")}
+    record["dataset_version"] = "0123456789abcdef"  # as fit stores it
     (own_copy.folder / "config.json").write_text(json.dumps(record))
     assert len(runs.table(tmp_path)) == 1
 
@@ -297,6 +298,28 @@ def test_a_group_that_is_empty_has_no_mean():
 def test_runs_that_differ_in_more_than_the_seed_are_not_averaged(change):
     """What is given as a mean over seeds must be one."""
     assert len(runs.summarise(pd.concat([frame_of([50.0]), frame_of([60.0], **change)]))) == 2
+
+
+DESIGNS = {  # pairs of subset_seed and seed -> which rows of a summary they give
+    "each its own": ([(0, 0), (1, 1), (2, 2)], {"seed": [0, 1, 2]}),
+    "one shared": ([(0, 0), (0, 1), (0, 2)], {0: [0, 1, 2]}),
+    "shared, and none of its own": ([(5, 0), (5, 1)], {5: [0, 1]}),
+    "one run": ([(0, 0)], {"seed": [0]}),
+    "another subset than its own": ([(5, 0)], {5: [0]}),
+    "crossed": ([(0, 0), (0, 1), (1, 0), (1, 1)], {"seed": [0, 1], 0: [0, 1], 1: [0, 1]}),
+    "its own and one more": ([(0, 0), (1, 1), (2, 2), (0, 1)], {"seed": [0, 1, 2], 0: [0, 1]}),
+    "one shared and one more of its own": ([(0, 0), (0, 1), (3, 3)], {"seed": [0, 3], 0: [0, 1]}),
+}
+
+
+@pytest.mark.parametrize(("pairs", "rows"), DESIGNS.values(), ids=DESIGNS)
+def test_a_summary_averages_seeds_on_a_shared_subset_and_seeds_with_their_own(pairs, rows):
+    frame = frame_of([10.0 * seed for _, seed in pairs])
+    frame["subset_seed"], frame["seed"] = zip(*pairs, strict=True)
+    summary = runs.summarise(frame)
+    found = dict(zip(summary.subset_seed, summary["all"], strict=True))
+    assert found == {subset: pytest.approx(10 * np.mean(seeds)) for subset, seeds in rows.items()}
+    assert dict(zip(summary.subset_seed, summary.seeds, strict=True)) == {k: len(v) for k, v in rows.items()}
 
 
 def test_the_summary_of_a_store_has_a_row_a_method(store):

@@ -63,8 +63,8 @@ def test_the_components_are_those_that_were_put_in(truth):
 
 def test_without_enough_crossed_runs_nothing_is_said():
     frame = crossed(1, 1, 1, (2, 2))
-    assert variance_components(frame) is not None
-    assert variance_components(frame[:3]) is None  # one cell is empty
-    assert variance_components(frame[frame.seed == 0]) is None
-    assert variance_components(frame[:0]) is None
-    assert variance_components(pd.concat([frame, frame])) is None  # two runs a cell
+    assert variance_components(frame).subsets == 2
+    empty_cell, two_runs_a_cell = frame[:3], pd.concat([frame, frame])
+    for wrong in (empty_cell, frame[frame.seed == 0], frame[:0], two_runs_a_cell):
+        with pytest.raises(ConfigError, match="train every subset_seed"):
+            variance_components(wrong)

@@ -13,6 +13,7 @@ from helpers import digits_config, hears_ctrl_c
 from torch import nn
 
 from ltkd import ConfigError, Interrupted, Method, RunError, fit, runs, training
+from ltkd.errors import SweepError
 from ltkd.grids import expand
 from ltkd.methods import METHODS
 from ltkd.models import build
@@ -29,17 +30,15 @@ def test_runs_side_by_side_are_the_runs_one_by_one(tmp_path):
     wanted = ("epochs", "teacher", "student", "imbalance_factor", "batch_size", "lr", "method", "seed")
     configs = expand({name: grid[name] for name in wanted})
     where = {"device": "cpu", "progress": False, "report": lambda line: None}
-    (alone, _), (together, failed) = (sweep(configs, jobs=jobs, runs=tmp_path / str(jobs), **where) for jobs in (1, 2))
-    assert failed == {}
-    by_name = {run.config.name: run for run in together}
-    assert set(by_name) == {run.config.name for run in alone}
-    for each in alone:
-        assert np.array_equal(by_name[each.config.name].logits, each.logits)
+    alone, together = (sweep(configs, jobs=jobs, runs=tmp_path / str(jobs), **where) for jobs in (1, 2))
+    assert [run.config for run in alone] == [run.config for run in together] == configs
+    for one, other in zip(alone, together, strict=True):
+        assert np.array_equal(one.logits, other.logits)
 
 
 def test_a_run_that_fails_side_by_side_does_not_stop_the_others(tmp_path):
     good, bad = digits_config(method="ce", epochs=1), digits_config(method="ce", epochs=1, lr=1e30)
-    finished, failed = sweep([bad, good], jobs=2, runs=tmp_path, device="cpu", progress=False, report=lambda line: None)
+    finished, failed = what_fails([bad, good], tmp_path, 2)
     assert [run.config.id for run in finished] == [good.id]
     assert "diverged" in str(failed[bad.name])
 
@@ -60,8 +59,7 @@ def test_what_is_done_is_left_out_with_what_it_alone_builds_on():
 
 def test_side_by_side_no_run_is_begun_before_what_it_builds_on(tmp_path):
     configs = expand({"recipe": "digits", "method": ["kd", "crt"], "seed": [0, 1], "epochs": 2})
-    finished, failed = sweep(configs, jobs=2, runs=tmp_path, device="cpu", progress=False, report=lambda line: None)
-    assert (len(finished), failed) == (4, {})
+    assert len(quietly(configs, tmp_path, 2)) == 4
     begun = {run.config.id: (run.folder / "config.json").stat().st_mtime for run in runs.all_runs(tmp_path)}
     ended = {run.config.id: run.finished_at for run in runs.all_runs(tmp_path)}
     for config in in_order(configs):
@@ -77,9 +75,7 @@ def sitting(configs, folder, seconds, jobs=1):
     """What is finished and what is said, when so many seconds are given."""
     lines = []
     where = {"runs": folder, "device": "cpu", "progress": False, "report": lines.append}
-    finished, failed = sweep(configs, jobs=jobs, until=time.time() + seconds, **where)
-    assert failed == {}
-    return finished, lines
+    return sweep(configs, jobs=jobs, until=time.time() + seconds, **where), lines
 
 
 def test_when_time_is_up_the_run_in_training_is_stored_and_no_other_is_begun(tmp_path):
@@ -180,8 +176,8 @@ def test_objects_that_other_processes_cannot_read_are_refused(tmp_path):
 
 
 def test_no_runs_are_none_whatever_the_jobs(tmp_path, monkeypatch):
-    monkeypatch.setattr("ltkd.sweep.ProcessPoolExecutor", None)  # nor is a process started for them
-    assert [sweep([], jobs=jobs, runs=tmp_path) for jobs in (1, 2)] == [([], {})] * 2
+    monkeypatch.setattr(sys.modules[sweep.__module__], "ProcessPoolExecutor", None)  # nor is a process started for them
+    assert [sweep([], jobs=jobs, runs=tmp_path) for jobs in (1, 2)] == [[], []]
 
 
 def test_a_fault_in_a_callback_is_that_of_its_run_alone(tmp_path):
@@ -190,7 +186,7 @@ def test_a_fault_in_a_callback_is_that_of_its_run_alone(tmp_path):
             raise ValueError("no such thing")
 
     configs = [digits_config(method="ce", epochs=1, seed=seed) for seed in (0, 1)]
-    finished, failed = quietly(configs, tmp_path, 1, callbacks=[callback])
+    finished, failed = what_fails(configs, tmp_path, 1, callbacks=[callback])
     assert [run.config.seed for run in finished] == [1]
     assert str(failed[configs[0].name]) == "ValueError: no such thing"
 
@@ -221,6 +217,13 @@ def quietly(configs, folder, jobs, **where):
     return sweep(configs, jobs=jobs, runs=folder, device="cpu", progress=False, report=lambda line: None, **where)
 
 
+def what_fails(configs, folder, jobs, **where):
+    """The finished runs of a sweep, and the errors of the others by name."""
+    with pytest.raises(SweepError) as caught:
+        quietly(configs, folder, jobs, **where)
+    return caught.value.finished, caught.value.failed
+
+
 def die_with_seed_0(config, _history):
     if config.seed == 0:
         os.kill(os.getpid(), signal.SIGKILL)
@@ -230,7 +233,7 @@ def die_with_seed_0(config, _history):
 
 def test_a_process_that_is_killed_takes_the_runs_in_training_with_it_and_no_other(tmp_path):
     configs = [digits_config(method="ce", epochs=1, seed=seed) for seed in range(4)]
-    finished, failed = quietly(configs, tmp_path, 2, callbacks=[die_with_seed_0])
+    finished, failed = what_fails(configs, tmp_path, 2, callbacks=[die_with_seed_0])
     assert {run.config.seed for run in finished} == {2, 3}
     assert set(failed) == {config.name for config in configs[:2]}
     assert all(isinstance(error, RunError) and "use fewer --jobs" in str(error) for error in failed.values())
@@ -242,7 +245,7 @@ def test_what_builds_on_a_run_that_fails_is_dropped_with_its_name(tmp_path, jobs
     configs = [digits_config(method=method, **settings) for method in ("kd", "bkd+crt", "ltkd")]
     good = digits_config(method="ce", epochs=1)
     teacher = configs[0].for_teacher()
-    finished, failed = quietly([*configs, good], tmp_path, jobs)
+    finished, failed = what_fails([*configs, good], tmp_path, jobs)
     assert [run.config.id for run in finished] == [good.id]
     assert set(failed) == {config.name for config in configs}
     assert all(teacher.name in str(error) and "diverged" in str(error) for error in failed.values())
@@ -253,7 +256,7 @@ def test_a_run_that_fails_is_tried_once(tmp_path, monkeypatch):
     begun, train_epoch = [], training.train_epoch
     monkeypatch.setattr(training, "train_epoch", lambda *given: begun.append(given) or train_epoch(*given))
     configs = [digits_config(method=method, teacher_lr=1e30) for method in ("kd", "ltkd")]
-    quietly(configs, tmp_path, 1)
+    what_fails(configs, tmp_path, 1)
     assert len(begun) == 1
 
 
@@ -263,7 +266,7 @@ def test_a_damaged_run_fails_alone_and_loses_nothing(store, tmp_path, jobs):
     shutil.copytree(store, tmp_path, dirs_exist_ok=True)
     (tmp_path / damaged.name / "result.json").write_text("{")
     before = {file: file.read_bytes() for file in (tmp_path / damaged.name).iterdir()}
-    finished, failed = quietly([damaged, good], tmp_path, jobs)
+    finished, failed = what_fails([damaged, good], tmp_path, jobs)
     assert [run.config.id for run in finished] == [good.id]
     assert "result.json is damaged" in str(failed[damaged.name])
     assert {file: file.read_bytes() for file in (tmp_path / damaged.name).iterdir()} == before
@@ -273,14 +276,12 @@ def test_a_damaged_run_fails_alone_and_loses_nothing(store, tmp_path, jobs):
 def test_a_finished_run_needs_no_teacher_any_more(store, tmp_path, jobs):
     config = digits_config(method="kd")
     shutil.copytree(store / config.name, tmp_path / config.name)
-    finished, failed = quietly([config], tmp_path, jobs)
-    assert ([run.config.id for run in finished], failed) == ([config.id], {})
+    assert [run.config.id for run in quietly([config], tmp_path, jobs)] == [config.id]
     assert [file.parent.name for file in tmp_path.glob("*/config.json")] == [config.name]
 
 
 def test_with_a_teacher_of_ones_own_no_other_is_trained(tmp_path):
     config = digits_config(method="kd", epochs=1)
     teacher = build("resnet8", num_classes=10, in_channels=1, image_size=8)
-    finished, failed = quietly([config], tmp_path, 1, teacher=teacher)
-    assert (len(finished), failed) == (1, {})
+    assert len(quietly([config], tmp_path, 1, teacher=teacher)) == 1
     assert len([*tmp_path.glob("*/config.json")]) == 1

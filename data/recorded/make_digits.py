@@ -19,9 +19,9 @@ HERE = Path(__file__).resolve().parent
 def main():
     configs = expand(read_grid(HERE.parent / "grids" / "digits.toml"))
     with tempfile.TemporaryDirectory() as folder:
-        students, _ = sweep(configs, runs=folder, progress=False)
+        students = sweep(configs, runs=folder, progress=False)
         teachers = {run.config.for_teacher().id: run.config.for_teacher() for run in students if run.config.teacher}
-        teachers, _ = sweep(list(teachers.values()), runs=folder, progress=False)
+        teachers = sweep(list(teachers.values()), runs=folder, progress=False)
         rows = pd.concat([runs.tabulate(teachers).assign(method="teacher"), runs.tabulate(students)])
         result = students[-1].result
     summary = runs.summarise(rows, by=("method",)).set_index("method").loc[["teacher", "ce", "kd", "bkd", "ltkd"]]

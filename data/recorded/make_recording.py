@@ -36,11 +36,8 @@ def main():
     if lacking := [config.name for config in configs.values() if config.id in packed]:
         raise SystemExit(f"{lacking[0]} is packed there, without weights to be asked; choose another folder: --runs")
     where = {"runs": given.runs, "data_root": given.data, "progress": False}
-    finished, failed = sweep(list(configs.values()), jobs=given.jobs, **where)
-    if failed:
-        raise SystemExit(f"{len(failed)} runs failed; nothing was recorded")
-    by_id = {run.config.id: run for run in finished}
-    networks = {name: by_id[config.id] for name, config in configs.items()}
+    finished = sweep(configs.values(), jobs=given.jobs, **where)  # which raises if one failed: nothing is recorded
+    networks = dict(zip(configs, finished, strict=True))
     record(given, networks, load_dataset(configs["ltkd"], given.data))
 
 

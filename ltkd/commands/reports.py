@@ -2,6 +2,7 @@
 
 from ..comparison import NOT_RUN
 from ..cost import number
+from ..recipes import RECIPES
 
 ACCURACIES = ("all", "head", "medium", "tail")
 NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")
@@ -33,9 +34,11 @@ def _role(teaches, classes):
 def settings(configs, finished):
     """One line a setting of a grid's configs, in their order: data, networks, method, what is not the recipe's, seeds.
     finished: ids of the runs that are done."""
-    by_setting = {}
+    by_setting, shared = {}, {config.subset_seed for config in configs if config.subset_seed != config.seed}
     for config in configs:
         changed = {k: v for k, v in config.overrides().items() if k not in NAMED}
+        if config.subset_seed in shared and "subset_seed" not in RECIPES[config.recipe].defaults:
+            changed["subset_seed"] = config.subset_seed
         method = " ".join([config.method, *(f"{name}={value}" for name, value in changed.items())])
         networks = f"{config.teacher} -> {config.student}" if config.teacher else config.student
         data = f"{config.dataset} {config.imbalance_factor:g}"

@@ -4,6 +4,7 @@ import time
 
 from .. import cost, parallel, runs
 from ..config import RunConfig
+from ..errors import SweepError
 from ..grids import expand, names, read_grid
 from ..sweep import describe, in_order, sweep
 from ..training import fit, pick_device
@@ -48,7 +49,7 @@ def run_sweep(given):
     if given.dry_run:
         return _say_what_it_costs(configs, given)
     until = None if given.minutes is None else started + 60 * given.minutes
-    finished, failed = sweep(configs, jobs=given.jobs, until=until, **options.where(given))
+    finished, failed = _swept(configs, jobs=given.jobs, until=until, **options.where(given))
     left = len(configs) - len(finished) - len(failed)
     print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
     stuck = left and not _moved(given.runs, started)
@@ -60,6 +61,14 @@ def run_sweep(given):
         involved = {config.id for config in in_order(configs)}
         export([run for run in finished_in(given.runs) if run.config.id in involved], given.export)
     return 1 if failed or stuck else 3 if left else 0
+
+
+def _swept(configs, **how):
+    """The finished runs, and the errors of the others, which `sweep` has reported line by line."""
+    try:
+        return sweep(configs, **how), {}
+    except SweepError as error:
+        return error.finished, error.failed
 
 
 def _moved(folder, since):

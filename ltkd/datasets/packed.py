@@ -34,7 +34,7 @@ def pack(data, folder, config):
         raise DataError(f"{data.name} stays on disk and is too large to be packed; carry its folder instead")
     if Path(config.dataset).is_dir():
         raise DataError(f"{config.dataset} is a folder of your own, known by its path: carry the folder itself")
-    about = _request(config.profile, config.imbalance_factor, config.data_seed, config.image_size)
+    about = _request(config.profile, config.imbalance_factor, config.subset_seed, config.image_size)
     about |= {"name": config.dataset, "class_names": list(data.class_names), "source": data.source}
     halves = [getattr(data, split) for split in SPLITS]
     columns = {

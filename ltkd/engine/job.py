@@ -184,7 +184,7 @@ def load_dataset(config, data_root=None, dataset=None):
         profile=config.profile,
         root=data_root,
         image_size=config.image_size,
-        seed=config.data_seed,
+        seed=config.subset_seed,
     )
     return dataset if config.classes is None else _only(dataset, config.classes)
 
@@ -272,7 +272,7 @@ def _hold_out(config, data):
     """The training images, and those of them that are kept from training (None without any)."""
     if not config.held_out:
         return data.train, None
-    seeds = [derived_seed(config.data_seed, "held out", c) for c in config.classes or range(data.num_classes)]
+    seeds = [derived_seed(config.subset_seed, "held out", c) for c in config.classes or range(data.num_classes)]
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     kept, held = hold_out(data.train.labels, config.held_out, generators)
     return data.train.subset(kept), data.train.subset(held)

@@ -14,7 +14,7 @@ AS_IT_IS = {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": No
 
 
 def with_objects(config, teacher, student, dataset):
-    """The config with names that identify the objects that the caller hands over."""
+    """The config with names that identify the objects that the caller hands over, and a folder as it is now."""
     for role, value, kind in (
         ("teacher", teacher, nn.Module),
         ("student", student, nn.Module),
@@ -34,8 +34,9 @@ def with_objects(config, teacher, student, dataset):
         names["dataset"] = f"{CUSTOM}{label}-{tensors_fingerprint(content)}"
         _check_as_it_is(config)
         names |= AS_IT_IS
-    elif not config.dataset.startswith(CUSTOM) and config.dataset not in datasets.SOURCES:
-        names |= {"dataset": str(Path(config.dataset).resolve()), "dataset_version": datasets.version(config.dataset)}
+    elif config.of_folder:  # which may have changed since the config was made
+        datasets.check_name(config.dataset)
+        names["dataset_version"] = datasets.version(config.dataset)
     return replace(config, **names) if names else config
 
 

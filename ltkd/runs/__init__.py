@@ -11,14 +11,16 @@
 
 from .run import Run, checkpoint_bytes, predict, runs_folder
 from .store import PackedRun, all_runs, packed_runs, strangers, unpacked
-from .tables import REPORTED, interval, summarise, table, tabulate
+from .tables import OWN_SUBSET, REPORTED, designs, interval, summarise, table, tabulate
 
 __all__ = [
+    "OWN_SUBSET",
     "REPORTED",
     "PackedRun",
     "Run",
     "all_runs",
     "checkpoint_bytes",
+    "designs",
     "interval",
     "packed_runs",
     "predict",

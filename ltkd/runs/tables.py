@@ -7,6 +7,7 @@ import numpy as np
 from .store import all_runs
 
 REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
+OWN_SUBSET = "seed"  # in place of a subset's seed: every run's own seed draws its subset
 
 
 def table(folder=None):
@@ -34,7 +35,9 @@ def _row(run):
 def summarise(frame, by=None, measures=REPORTED):
     """Mean and half-width of the 95 % interval over seeds (Student's t): rows of `table` -> one row a group of `by`.
 
-    by: columns that tell groups apart (default: all settings but the seed, so that only seeds are averaged).
+    by: columns that tell groups apart. By default all settings but the seed, so that only seeds are averaged;
+    `subset_seed` is then "seed" where every run's own seed draws its subset, and a number where all share one: a run
+    that is part of both kinds (see `designs`) counts in both rows.
     Columns: `by`, `seeds`, then each measure and `<measure>_ci` (NaN for a single seed).
     """
     import pandas as pd
@@ -42,6 +45,7 @@ def summarise(frame, by=None, measures=REPORTED):
     if by is None:
         outcomes = {"run", "seed", "recipe", "best_epoch", *REPORTED, *(f"best_{name}" for name in REPORTED)}
         by = [column for column in frame.columns if column not in outcomes]
+        frame = _by_design(frame, by)
     rows = []
     for key, part in frame.groupby(list(by), dropna=False, sort=False):
         row = dict(zip(by, key, strict=True)) | {"seeds": len(part)}
@@ -51,6 +55,32 @@ def summarise(frame, by=None, measures=REPORTED):
             row[f"{measure}_ci"] = interval(values)
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _by_design(frame, by):
+    """The rows, of each design of otherwise equal settings, with the design as `subset_seed`."""
+    import pandas as pd
+
+    parts = []
+    for _, alike in frame.groupby([column for column in by if column != "subset_seed"], dropna=False, sort=False):
+        pairs = list(zip(alike["subset_seed"], alike["seed"], strict=True))
+        for subset, chosen in designs(pairs).items():
+            parts.append(alike[[pair in chosen for pair in pairs]].assign(subset_seed=subset))
+    return pd.concat(parts)
+
+
+def designs(pairs):
+    """How runs that differ in their seeds alone drew their subsets: {subset: the pairs that share it}.
+
+    pairs: (subset_seed, seed) of each run. A number stands for a subset that several seeds, or another seed than its
+    own, were trained on; OWN_SUBSET for the runs whose own seed drew it. So (0, 0), (0, 1) share subset 0, and
+    (0, 0), (1, 1) have their own; a run may be part of both.
+    """
+    shared = {subset for subset, seed in pairs if subset != seed}
+    found = {subset: {pair for pair in pairs if pair[0] == subset} for subset in sorted(shared)}
+    own = {(subset, seed) for subset, seed in pairs if subset == seed}
+    alone = {pair for pair in own if pair[0] not in shared}
+    return ({OWN_SUBSET: own} if alone or len(own) > 1 else {}) | found
 
 
 def interval(values):

@@ -143,7 +143,7 @@ def _names(settings, finished):
     ]
     names = [f"{s}{seed}" for s, seed in zip(settings, seeds, strict=True)]
     for tell in (
-        lambda run: f"subset {run.config.data_seed}",
+        lambda run: f"subset {run.config.subset_seed}",
         lambda run: run.config.id,
         lambda run: f"in {run.folder.parent}",
     ):
