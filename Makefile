@@ -1,18 +1,21 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
-.PHONY: workbook html test check lab format clean
+.PHONY: workbook html test quick check lab format clean
 
-workbook: $(READY)  ## execute all notebooks in order on the embedded data
+workbook: $(READY)  ## execute all notebooks in reading order into workbook/
 	$(BIN)/python notebooks/run.py
 
 html: $(READY)  ## the stored notebooks and an explorer as HTML files to hand out, into workbook/html/
 	$(BIN)/python notebooks/handouts/make.py
 
-test: check  ## everything that must pass
-	$(BIN)/python -m pytest tests notebooks --nbval-lax --nbval-cell-timeout=600 \
-		--numprocesses 2 --dist loadfile --no-loadscope-reorder
+test: check  ## everything that must pass, the notebooks backwards and forwards too
+	$(PYTEST) tests notebooks --nbval-lax --nbval-cell-timeout=600
+
+quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: two minutes
+	$(PYTEST) tests -m "not slow"
 
 check: $(READY)  ## lint and format, notebooks too
 	$(BIN)/ruff check .

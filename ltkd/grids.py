@@ -7,7 +7,7 @@ from pathlib import Path
 from . import published
 from .config import RunConfig
 from .errors import ConfigError, unknown
-from .files import project_folder
+from .files import package_data
 from .methods import option_names
 
 TABLE, PARTS = "table", "part"  # what is no setting: the name of a published table; grids that make up one
@@ -15,8 +15,8 @@ CHOOSES = ("dataset", "imbalance_factor", "teacher", "student", "method")  # row
 
 
 def names():
-    """The grids that come with a checkout of the project: those of `data/grids`."""
-    return sorted(path.stem for path in _folder().glob("*.toml"))
+    """The grids that come with the package: those of `reproduce/data/grids`."""
+    return sorted(file.name.removesuffix(".toml") for file in package_data("grids").iterdir())
 
 
 def read_grid(grid):
@@ -24,9 +24,9 @@ def read_grid(grid):
     varies."""
     path = Path(grid)
     if path.suffix != ".toml" and not path.exists():
-        path = _folder() / f"{path.name}.toml"
-        if not path.is_file():
+        if str(grid) not in names():
             raise ConfigError(f"{unknown('grid', grid, names())}; or give the path of a file.toml")
+        path = package_data("grids") / f"{grid}.toml"
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:
@@ -116,7 +116,3 @@ def _check_options(axes, methods):
 
 def _combinations(axes):
     return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))
-
-
-def _folder():
-    return project_folder() / "data" / "grids"

@@ -1,12 +1,13 @@
-"""The papers' own numbers as tidy tables. What the columns mean, and doubts about values: data/published/README.md."""
+"""The papers' own numbers as tidy tables. What the columns mean, and doubts about values: the
+README.md beside the tables, in reproduce/data/published."""
 
 import io
 import json
 from collections import defaultdict
 
 from .config import RunConfig
-from .errors import DataError, unknown
-from .files import project_folder
+from .errors import unknown
+from .files import package_data
 from .methods import METHODS, option_names
 from .recipes import recipe_for
 
@@ -80,15 +81,8 @@ def _titles():
 
 
 def _frame(name):
-    """A file of data/published."""
+    """A file of reproduce/data/published."""
     import pandas as pd
 
-    path = project_folder() / "data" / "published" / f"{name}.csv"
-    try:
-        text = path.read_text("utf-8")
-    except OSError as error:
-        raise DataError(
-            f"cannot read {path} ({error.strerror or error}): the published tables come with a checkout of the "
-            "project, not with an installed package; work in a checkout, or copy its data/published there"
-        ) from error
+    text = (package_data("published") / f"{name}.csv").read_text("utf-8")
     return pd.read_csv(io.StringIO(text), dtype=TYPES, keep_default_na=False, na_values={"imbalance_factor": [""]})

@@ -30,6 +30,29 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
+def pytest_collection_modifyitems(items):
+    """The notebooks come first, all in one process and so with one store of runs: backwards with nothing stored, then
+    in reading order. Everything else is kept together file by file."""
+    items.sort(key=_turn)
+    for item in items:
+        group = "notebooks" if _turn(item) < LAST else str(item.path)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
+LAST = (4,)
+
+
+def _turn(item):
+    """When a test has its turn. Within a notebook the cells keep their order."""
+    if item.path.name == "test_workbook.py":
+        return (0,)
+    if item.path.suffix == ".ipynb":
+        return 1, item.path.name, item.path.parent.name == "solutions"
+    if item.path.name == "test_notebooks.py":
+        return (2,)
+    return LAST
+
+
 def pytest_unconfigure(config):
     shutil.rmtree(config.stash[SCRATCH], ignore_errors=True)
 

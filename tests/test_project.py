@@ -23,12 +23,6 @@ def test_pip_and_conda_have_the_same_requirements():
     assert conda == pip | {"pip": ""}
 
 
-def test_every_package_of_the_code_is_installed():
-    packages = tomllib.loads((PROJECT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    folders = {folder.parent for folder in (PROJECT / "ltkd").rglob("__init__.py")}
-    assert set(packages) == {".".join(folder.relative_to(PROJECT).parts) for folder in folders}
-
-
 def test_importing_ltkd_imports_nothing_of_the_notebooks():
     code = f"import sys, ltkd; print([name for name in {NOT_FOR_IMPORT!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -3,7 +3,7 @@
 import pytest
 from helpers import PROJECT
 
-from ltkd import METHODS, DataError, LtkdError, RunConfig, datasets, published
+from ltkd import METHODS, LtkdError, RunConfig, datasets, published
 from ltkd.models import MODELS
 from ltkd.runs import REPORTED
 
@@ -72,7 +72,7 @@ def assert_same(part, whole, tolerance=0.001):
 
 def test_the_tables_are_those_of_the_papers(everything):
     assert published.tables() == list(ROWS) == list(everything.table.unique())
-    files = {path.stem for path in (PROJECT / "data" / "published").glob("*.csv")}
+    files = {path.stem for path in (PROJECT / "ltkd" / "reproduce" / "data" / "published").glob("*.csv")}
     assert files == {*ROWS, "tables"}
 
 
@@ -213,9 +213,3 @@ def test_options_are_read_as_a_run_takes_them():
 def test_an_unknown_table_is_named(ask):
     with pytest.raises(LtkdError, match=r"unknown table 'ltkd-7': did you mean 'ltkd-\d'.*known are bkd-1"):
         ask("ltkd-7")
-
-
-def test_without_the_files_the_error_says_where_they_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(published, "project_folder", lambda: tmp_path)
-    with pytest.raises(DataError, match=f"cannot read {tmp_path}.*work in a checkout"):
-        published.read()

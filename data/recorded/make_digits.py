@@ -1,4 +1,4 @@
-"""Record notebook 05's experiment: train data/grids/digits.toml, write digits.csv and digits.png beside this file.
+"""Record notebook 05's experiment: train the grid `digits`, write digits.csv and digits.png beside this file.
 
 The picture needs kaleido and a Chromium: pip install kaleido. One thread: OMP_NUM_THREADS=1.
 """
@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 
 def main():
-    configs = expand(read_grid(HERE.parent / "grids" / "digits.toml"))
+    configs = expand(read_grid("digits"))
     with tempfile.TemporaryDirectory() as folder:
         students = sweep(configs, runs=folder, progress=False)
         teachers = {run.config.for_teacher().id: run.config.for_teacher() for run in students if run.config.teacher}
@@ -28,7 +28,7 @@ def main():
     summary.round(2).to_csv(HERE / "digits.csv")
     record = {
         "command": "python data/recorded/make_digits.py",
-        "grid": "data/grids/digits.toml",
+        "grid": "digits",
         "configs": [config.to_dict() for config in configs if config.seed == 0],
         "seeds": sorted({config.seed for config in configs}),
         "hardware": result["hardware"],

@@ -23,8 +23,8 @@ def show_table(given):
     for folder in given.runs or []:
         if not runs.runs_folder(folder).exists():
             raise ConfigError(f"--runs {folder}: there is no such folder, or file of packed runs")
-    if given.against or given.claims:
-        folders = given.runs or [None, project_folder() / "data" / "recorded" / "runs"]
+    if (given.against or given.claims) and not given.runs:
+        folders = [None, *_recorded_runs()]
     finished = finished_in(folders)
     say_what_is_passed_over(folders)
     if given.against:
@@ -45,6 +45,15 @@ def show_table(given):
         if not given.csv:
             print(LEGEND)
     return 0
+
+
+def _recorded_runs():
+    """The folder of the project's own packed runs, where there is one."""
+    folder = project_folder() / "data" / "recorded" / "runs"
+    if folder.is_dir():
+        return [folder]
+    print("not counted: the project's own runs (data/recorded/runs), which come with a checkout alone", file=sys.stderr)
+    return []
 
 
 def _show(frame, readable, csv):

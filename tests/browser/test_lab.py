@@ -13,6 +13,7 @@ from papermill.parameterize import parameterize_notebook
 from test_notebooks import NAMES, OTHER
 
 NOTEBOOKS = PROJECT / "notebooks"
+pytestmark = pytest.mark.slow
 SECONDS = 120  # that a notebook may take, and for the slowest of machines far more than it does
 
 PROMPTS = "() => [...document.querySelectorAll('.jp-CodeCell .jp-InputPrompt')].map(prompt => prompt.textContent)"
