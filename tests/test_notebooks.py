@@ -127,6 +127,12 @@ def test_the_explorer_takes_a_folder_of_runs(store, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_source_that_is_not_there_is_refused_by_the_explorer(tmp_path):
+    with pytest.raises(papermill.PapermillExecutionError, match="neither a folder of runs nor a recording"):
+        run(NOTEBOOKS / "07_explorer.ipynb", tmp_path, source="cifar100")
+
+
+@pytest.mark.slow
 def test_an_unknown_parameter_stops_the_run_with_one_sentence(tmp_path):
     with pytest.raises(papermill.PapermillExecutionError) as caught:
         run(NOTEBOOKS / "01_long_tailed_data.ipynb", tmp_path, profil="step")
@@ -159,7 +165,6 @@ def test_every_notebook_refuses_a_parameter_that_it_does_not_have(notebook):
         ("01_long_tailed_data", {"imbalance_factor": 0.5}, "must be a number from 1 to 1000"),
         ("02_teacher_bias", {"temperature": "hot"}, "must be a number from 0.1 to 20"),
         ("05_distillation_runs", {"methods": ["ltdk"]}, "did you mean 'ltkd'"),
-        ("07_explorer", {"source": "cifar100"}, "neither a folder of runs nor a recording"),
         ("10_add_your_method", {"tau": -1.0}, "must be a number from 0 to 8"),
     ],
 )

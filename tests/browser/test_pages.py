@@ -13,6 +13,7 @@ from ltkd import ClassGroups, decompose, evaluation
 from ltkd.losses import rebalance
 from ltkd.recorded import recording
 
+pytestmark = pytest.mark.slow
 NOTEBOOKS = PROJECT / "notebooks"
 STORED = [*sorted(NOTEBOOKS.glob("[0-9]*.ipynb")), *sorted(NOTEBOOKS.glob("solutions/*.ipynb"))]
 PAGES = [path.relative_to(NOTEBOOKS).with_suffix(".html").as_posix() for path in STORED]
