@@ -1,6 +1,10 @@
 PYTHON ?= python3
+# TORCH=cpu: the build of torch without CUDA, where Linux would get the one with it
+TORCH ?=
+CPU_BUILDS := https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/ready
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
 
 .PHONY: workbook html test quick check lab format clean
@@ -35,5 +39,6 @@ $(READY): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "Python 3.11 or later is needed; name one: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 	$(PYTHON) -m venv .venv || { echo "the venv module is missing; on Debian: apt install python3-venv"; exit 1; }
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[notebooks,test,zoo,oracles]'
+	$(if $(filter cpu,$(TORCH)),$(PIP) --index-url $(CPU_BUILDS) torch torchvision)
+	$(PIP) --editable '.[notebooks,test,zoo,oracles]'
 	@touch $@

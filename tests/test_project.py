@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from helpers import PROJECT
 
@@ -21,6 +22,18 @@ def test_pip_and_conda_have_the_same_requirements():
     pip = dict(map(split, [*project["dependencies"], *extras, f"python{project['requires-python']}"]))
     conda = dict(map(split, yaml.safe_load((PROJECT / "environment.yml").read_text())["dependencies"]))
     assert conda == pip | {"pip": ""}
+
+
+@pytest.mark.parametrize("build", ["cpu", ""])
+def test_who_asks_for_the_cpu_build_of_torch_gets_it_before_all_else(tmp_path, build):
+    """It is there when the package is installed, so that its requirement of any torch fetches no other."""
+    (tmp_path / "pyproject.toml").touch()
+    command = ["make", "--dry-run", "--file", PROJECT / "Makefile", "workbook", f"TORCH={build}"]
+    lines = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.splitlines()
+    installed = [line.split("check ")[1] for line in lines if " pip install " in line]
+    package = "--editable '.[notebooks,test,zoo,oracles]'"
+    cpu = "--index-url https://download.pytorch.org/whl/cpu torch torchvision"
+    assert installed == ([cpu, package] if build else [package])
 
 
 def test_importing_ltkd_imports_nothing_of_the_notebooks():
