@@ -3,6 +3,7 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
 import yaml
 from helpers import PROJECT
 
@@ -29,6 +30,7 @@ def test_every_package_of_the_code_is_installed():
     assert set(packages) == {".".join(folder.relative_to(PROJECT).parts) for folder in folders}
 
 
+@pytest.mark.slow
 def test_importing_ltkd_imports_nothing_of_the_notebooks():
     code = f"import sys, ltkd; print([name for name in {NOT_FOR_IMPORT!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
