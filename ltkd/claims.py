@@ -238,18 +238,16 @@ def _printed():
     """{(data set, imbalance factor, teacher, student, group, side): accuracy} of all tables. A student alone and a
     teacher stand under every pair of networks that they are part of."""
     frame = published.read().drop_duplicates()
-    pairs = frame[(frame.teacher != "") & (frame.student != "")]
-    pairs = pairs[["dataset", "imbalance_factor", "teacher", "student"]].drop_duplicates()
+    settings = frame[["dataset", "imbalance_factor", "teacher", "student"]].drop_duplicates()
+    pairs = [setting for setting in settings.itertuples(index=False) if setting.teacher and setting.student]
     found = {}
     for row in frame[frame.table != "bkd-5"].itertuples():  # which repeats the tables before it, rounded
         if (side := _printed_side(row)) is None:
             continue
-        same = pairs[(pairs.dataset == row.dataset) & (pairs.imbalance_factor == row.imbalance_factor)]
-        for role in ("teacher", "student"):
-            if getattr(row, role):
-                same = same[same[role] == getattr(row, role)]
-        for pair in same.itertuples(index=False):
-            found[(*pair, row.group, side)] = row.accuracy
+        for pair in pairs:
+            same_place = (pair.dataset, pair.imbalance_factor) == (row.dataset, row.imbalance_factor)
+            if same_place and row.teacher in ("", pair.teacher) and row.student in ("", pair.student):
+                found[(*pair, row.group, side)] = row.accuracy
     return found
 
 

@@ -1,6 +1,7 @@
 """Small things that more than one test file needs."""
 
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,16 @@ SHORT_RUN = {
     "batch_size": 64,
     "lr": 0.05,
 }
+
+
+@contextmanager
+def about(*entry):
+    """For one test of many entries: names the entry in whatever fails."""
+    try:
+        yield
+    except BaseException as error:  # pytest's own "did not raise" is no Exception
+        error.add_note(f"at {entry}")
+        raise
 
 
 def hears_ctrl_c():

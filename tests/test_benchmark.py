@@ -7,6 +7,8 @@ import pytest
 from ltkd.__main__ import main
 from ltkd.benchmark import LOSS_CLASSES, report
 
+pytestmark = pytest.mark.slow
+
 SMALL = ["--teacher", "resnet8x0.5", "--student", "resnet8x0.5", "--images", "192", "--rounds", "1", "--workers", "1"]
 
 

@@ -347,6 +347,7 @@ def test_own_protocols_on_the_data_of_a_table_stand_apart(capsys):
     assert re.search(r"laptop +cifar100 .* ltkd ", own)
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_is_no_fault_and_no_success(store):
     table = f"{sys.executable} -m ltkd table --against ltkd-1 --csv --runs {store}"
     command = f"{table} | true; exit ${{PIPESTATUS[0]}}"

@@ -191,6 +191,7 @@ def test_autocast_changes_nothing_and_does_not_warn():
     torch.testing.assert_close(tuple(parts), tuple(expected))
 
 
+@pytest.mark.slow
 @needs_compiler
 @pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
 def test_it_compiles_as_one_graph(groups):

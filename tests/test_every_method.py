@@ -18,6 +18,8 @@ from ltkd import METHODS, Interrupted, Run, fit
 from ltkd.datasets import load
 from ltkd.methods import name_of
 
+pytestmark = pytest.mark.slow
+
 FILES = ("logits.npz", "student.safetensors")
 FOR_LONG_TAILS = [
     "bkd",

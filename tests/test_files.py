@@ -89,6 +89,7 @@ def test_one_at_a_time_is_alone_and_the_others_say_once_that_they_wait(tmp_path,
     assert len(said) == len(set(said)) == 2
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_leaves_no_lock(tmp_path, capsys):
     code = (
         "import sys, time; from ltkd.files import alone\n"

@@ -53,6 +53,7 @@ def test_what_cannot_be_shown_is_refused_with_its_equation(equations):
         equations.inline(r"a=\nonsense b")
 
 
+@pytest.mark.slow
 def test_without_a_recording_there_are_notebooks_but_no_explorer(tmp_path):
     command = [sys.executable, HANDOUTS / "make.py", "--out", tmp_path / "out", "--recording", tmp_path]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)

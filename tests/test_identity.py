@@ -234,6 +234,7 @@ def test_the_lines_in_which_an_error_is_caught_are_in_the_code():
     assert class_code(own) != class_code(other)
 
 
+@pytest.mark.slow
 def test_another_process_finds_the_same_code():
     script = "import test_identity as t; print(*map(t.class_code, [t.own_class(), *t.own_values()]))"
     script += "; print(*map(t.network_fingerprint, t.own_networks()))"
@@ -431,6 +432,7 @@ def test_extra_state_is_in_the_fingerprint():
     assert first == second != other
 
 
+@pytest.mark.slow
 def test_neither_the_mode_nor_a_step_nor_compiling_makes_a_difference():
     network = held_networks("", [0])[0].eval()
     fingerprint = network_fingerprint(network)
@@ -443,6 +445,7 @@ def test_neither_the_mode_nor_a_step_nor_compiling_makes_a_difference():
     assert network_fingerprint(network.train()) == fingerprint
 
 
+@pytest.mark.slow
 def test_a_compiled_layer_is_the_layer():
     networks = [held_networks("", [0])[0] for _ in range(2)]
     networks[1].head = torch.compile(networks[1].head, backend="eager")

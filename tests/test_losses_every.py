@@ -6,7 +6,7 @@ from functools import partial
 
 import pytest
 import torch
-from helpers import draw, extreme_logits
+from helpers import about, draw, extreme_logits
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -123,38 +123,31 @@ def test_a_batch_costs_the_mean_of_its_halves(loss):
 # --- numbers at the edge, and other ways to run ---
 
 
-@every_loss
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_values_and_gradients_are_finite_at_extreme_logits(loss, dtype):
-    student, teacher = extreme_logits(dtype)
-    student.requires_grad_()
-    value = loss(student, teacher)
-    value.backward()
-    assert value.isfinite()
-    assert student.grad.isfinite().all()
-    if (
-        loss is not WITH_TEACHER["dist"]
-    ):  # equal logits of 1e4 share a row alike, and no change of them correlates better
-        assert student.grad.any()
+def one_class_has_all(peak, right):
+    """Logits of a network that is sure of each image's label, or of the class after it."""
+    return torch.full((4, 9), -peak).scatter(1, (labels_of(torch.zeros(4)) + (not right))[:, None], peak)
+
+
+AT_THE_EDGE = {
+    "half": extreme_logits(torch.float16),
+    "bfloat16": extreme_logits(torch.bfloat16),
+    **{(peak, right): [one_class_has_all(peak, right)] * 2 for peak in (30.0, 1e4) for right in (True, False)},
+    "a student that says nothing yet": (torch.zeros(4, 9), draw(4, 9, seed=1, dtype=torch.float32)),
+}
 
 
 @every_loss
-@pytest.mark.parametrize("peak", [30.0, 1e4])
-@pytest.mark.parametrize("right", [True, False])
-def test_values_and_gradients_are_finite_where_one_class_has_all(loss, peak, right):
-    logits = torch.full((4, 9), -peak).scatter(1, (labels_of(torch.zeros(4)) + (not right))[:, None], peak)
-    student = logits.clone().requires_grad_()
-    value = loss(student, logits)
-    value.backward()
-    assert value.isfinite()
-    assert student.grad.isfinite().all()
-
-
-@every_loss
-def test_a_network_that_says_nothing_yet_has_a_finite_gradient(loss):
-    student = torch.zeros(4, 9).requires_grad_()
-    loss(student, draw(4, 9, seed=1, dtype=torch.float32)).backward()
-    assert student.grad.isfinite().all()
+def test_values_and_gradients_are_finite_at_the_edge(loss):
+    for name, (student, teacher) in AT_THE_EDGE.items():
+        student = student.clone().requires_grad_()
+        value = loss(student, teacher)
+        value.backward()
+        with about(name):
+            assert value.isfinite()
+            assert student.grad.isfinite().all()
+            # Equal logits of 1e4 share a row alike, and no change of them correlates better.
+            if name in ("half", "bfloat16") and loss is not WITH_TEACHER["dist"]:
+                assert student.grad.any()
 
 
 @every_loss
@@ -172,17 +165,15 @@ def test_it_stays_on_the_device_of_its_input_and_looks_at_no_value(loss):
     assert loss(student, teacher).device.type == "meta"
 
 
+# --- compiled ---
+
+
 def check_compiled(loss, **settings):
     torch.compiler.reset()  # else the partials, which are one function to the compiler, exceed its recompile limit
     student, teacher = draw(4, 9, dtype=torch.float32).requires_grad_(), draw(4, 9, seed=1, dtype=torch.float32)
     values = [f(student, teacher) for f in (torch.compile(loss, fullgraph=True, **settings), loss)]
     torch.testing.assert_close(*values)
     torch.testing.assert_close(*(torch.autograd.grad(value, student)[0] for value in values))
-
-
-@every_loss
-def test_it_is_one_graph_with_its_gradient(loss):
-    check_compiled(loss, backend="aot_eager")
 
 
 def ltkd_over(index):
@@ -199,17 +190,20 @@ PARTITIONS = {
 }
 
 
-@over(PARTITIONS)
-def test_ltkd_is_one_graph_whatever_the_partition(loss):
+@pytest.mark.slow
+@over(EVERY | PARTITIONS)
+def test_it_is_one_graph_with_its_gradient(loss):
     check_compiled(loss, backend="aot_eager")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COMPILER, reason="torch.compile needs a C++ compiler")
 @over(PARTITIONS)  # the one loss that handles memory itself; a compiler's start takes seconds
 def test_it_compiles_to_machine_code(loss):
     check_compiled(loss)
 
 
+@pytest.mark.slow
 @over({"kd": WITH_TEACHER["kd"]} | PARTITIONS)
 def test_a_smaller_last_batch_is_the_same_graph(loss):
     torch.compiler.reset()
@@ -222,28 +216,29 @@ def test_a_smaller_last_batch_is_the_same_graph(loss):
         torch.testing.assert_close(*(torch.autograd.grad(value, student)[0] for value in values))
 
 
-@over(PARTITIONS)
-def test_ltkd_looks_at_no_value_whatever_the_partition(loss):
-    student, teacher = (torch.empty(4, 9, device="meta", requires_grad=grad) for grad in (True, False))
-    loss(student, teacher).backward()
-    assert student.grad.shape == (4, 9)
+def test_ltkd_looks_at_no_value_whatever_the_partition():
+    for name, loss in PARTITIONS.items():
+        student, teacher = (torch.empty(4, 9, device="meta", requires_grad=grad) for grad in (True, False))
+        with about(name):
+            loss(student, teacher).backward()
+            assert student.grad.shape == (4, 9)
 
 
 # --- wrong input ---
 
 
 @over(WITH_TEACHER)
-@pytest.mark.parametrize(("student", "teacher"), [((4, 9), (4, 8)), ((4, 9), (3, 9)), ((9,), (9,))])
-def test_shapes_of_student_and_teacher_that_differ_raise(loss, student, teacher):
-    with pytest.raises(ConfigError, match="must"):
-        loss(draw(*student), draw(*teacher))
+def test_shapes_of_student_and_teacher_that_differ_raise(loss):
+    for student, teacher in [((4, 9), (4, 8)), ((4, 9), (3, 9)), ((9,), (9,))]:
+        with about(student, teacher), pytest.raises(ConfigError, match="must"):
+            loss(draw(*student), draw(*teacher))
 
 
 @over(WITH_TEACHER)
-@pytest.mark.parametrize("temperature", [0, -2.0, float("nan")])
-def test_a_temperature_that_is_not_positive_raises(loss, temperature):
-    with pytest.raises(ConfigError, match="temperature"):
-        loss(draw(4, 9), draw(4, 9), temperature=temperature)
+def test_a_temperature_that_is_not_positive_raises(loss):
+    for temperature in (0, -2.0, float("nan")):
+        with about(temperature), pytest.raises(ConfigError, match="temperature"):
+            loss(draw(4, 9), draw(4, 9), temperature=temperature)
 
 
 LABELLED = {
@@ -259,19 +254,17 @@ LABELLED = {
 
 
 @over(LABELLED)
-@pytest.mark.parametrize(
-    "labels", [torch.zeros(5).long(), torch.zeros(4, 1).long(), torch.zeros(4), torch.full((4, 9), 1 / 9)]
-)
-def test_labels_that_are_not_one_class_a_row_raise(loss, labels):
-    with pytest.raises(ConfigError, match="labels"):
-        loss(draw(4, 9), labels)
+def test_labels_that_are_not_one_class_a_row_raise(loss):
+    for labels in (torch.zeros(5).long(), torch.zeros(4, 1).long(), torch.zeros(4), torch.full((4, 9), 1 / 9)):
+        with about(labels), pytest.raises(ConfigError, match="labels"):
+            loss(draw(4, 9), labels)
 
 
 @over(LABELLED)
-@pytest.mark.parametrize("shape", [(9,), (9, 9, 9)])
-def test_logits_that_are_not_one_row_an_image_raise(loss, shape):
-    with pytest.raises(ConfigError, match="logits"):
-        loss(draw(*shape), torch.zeros(9).long())
+def test_logits_that_are_not_one_row_an_image_raise(loss):
+    for shape in ((9,), (9, 9, 9)):
+        with about(shape), pytest.raises(ConfigError, match="logits"):
+            loss(draw(*shape), torch.zeros(9).long())
 
 
 @over({name: loss for name, loss in OF_MAPS.items() if "attention" not in name})

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import about
 from prepared import COUNTS, prepared, same, step_of, weights_of
 
 from ltkd import METHODS, ConfigError, Method, Option, RunConfig, Step, losses
@@ -205,11 +206,12 @@ def test_every_method_has_its_row_here():
     assert set(ROWS) == set(METHODS)
 
 
-@every_method
-def test_the_row_here_sets_every_option_to_something_else(name):
-    defaults = {option: limits.default for option, limits in METHODS[name].options().items()}
-    assert set(ROWS[name].options) == set(defaults)
-    assert [option for option, value in ROWS[name].options.items() if value == defaults[option]] == []
+def test_the_rows_here_set_every_option_to_something_else():
+    for name, row in ROWS.items():
+        defaults = {option: limits.default for option, limits in METHODS[name].options().items()}
+        with about(name):
+            assert set(row.options) == set(defaults)
+            assert [option for option, value in row.options.items() if value == defaults[option]] == []
 
 
 @every_method
@@ -236,29 +238,25 @@ def test_a_step_moves_all_that_is_trained_and_nothing_else(name):
     assert all(same(weights_of(job.teachers[teacher]), before) for teacher, before in teachers.items())
 
 
-@every_method
-def test_what_a_method_declares_exists(name):
-    cls = METHODS[name]
-    assert cls.needs in ("nothing", "logits", "features")
-    assert "main" in cls.streams
-    assert set(cls.streams.values()) <= set(SAMPLERS)
-    assert cls.parent is None or cls.parent in METHODS.values()
-    assert set(cls.settings) <= {field.name for field in fields(RunConfig)}
-
-
-@every_method
-def test_the_docstring_begins_with_a_line_for_the_help(name):
-    assert METHODS[name].__doc__.splitlines()[0].endswith(".")
+def test_what_a_method_declares_exists():
+    for name, cls in METHODS.items():
+        with about(name):
+            assert cls.needs in ("nothing", "logits", "features")
+            assert "main" in cls.streams
+            assert set(cls.streams.values()) <= set(SAMPLERS)
+            assert cls.parent is None or cls.parent in METHODS.values()
+            assert set(cls.settings) <= {field.name for field in fields(RunConfig)}
+            assert cls.__doc__.splitlines()[0].endswith(".")  # a line for the help
 
 
 @pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if issubclass(cls, Distillation)])
-@pytest.mark.parametrize(("epoch", "share"), [(1, 0.25), (2, 0.5), (4, 1.0), (8, 1.0)])
-def test_the_distillation_terms_grow_linearly_over_the_warm_up(name, epoch, share):
+def test_the_distillation_terms_grow_linearly_over_the_warm_up(name):
     at_once, growing = (prepared(name, warmup=warmup) for warmup in (0.0, 0.5))
-    full = at_once.method(step_of(at_once, epoch))
-    torch.testing.assert_close(
-        growing.method(step_of(growing, epoch)), {k: v if k == "ce" else share * v for k, v in full.items()}
-    )
+    for epoch, share in ((1, 0.25), (2, 0.5), (4, 1.0), (8, 1.0)):
+        full = at_once.method(step_of(at_once, epoch))
+        expected = {k: v if k == "ce" else share * v for k, v in full.items()}
+        with about(epoch):
+            torch.testing.assert_close(growing.method(step_of(growing, epoch)), expected)
 
 
 @pytest.mark.parametrize("name", ["ce", "kd", "ltkd", "balanced-softmax"])
@@ -283,13 +281,12 @@ def just_outside(limits):
     return [below, math.nextafter(limits.high, 2) if limits.closed else limits.high]
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "value"),
-    [(name, option, value) for name, option, limits in EVERY_OPTION for value in just_outside(limits)],
-)
-def test_a_number_out_of_its_range_raises(name, option, value):
-    with pytest.raises(ConfigError, match=f"{option} = .*must be (above|at least) "):
-        METHODS[name](TASK, **{option: value})
+def test_a_number_out_of_its_range_raises():
+    for name, option, limits in EVERY_OPTION:
+        for value in just_outside(limits):
+            wrong = pytest.raises(ConfigError, match=f"{option} = .*must be (above|at least) ")
+            with about(name, option, value), wrong:
+                METHODS[name](TASK, **{option: value})
 
 
 @pytest.mark.parametrize("name", ["bkd", "ldam-drw"])
@@ -299,13 +296,11 @@ def test_a_fraction_of_the_epochs_may_be_all_of_them_and_no_more(name):
         METHODS[name](TASK, deferred=1.005)
 
 
-@pytest.mark.parametrize(
-    ("name", "option", "value"),
-    [(name, option, value) for name, option, limits in EVERY_OPTION for value in WRONG[type(limits.default)]],
-)
-def test_an_option_of_the_wrong_kind_raises(name, option, value):
-    with pytest.raises(ConfigError, match=f"{option} = |unknown {option} "):
-        METHODS[name](TASK, **{option: value})
+def test_an_option_of_the_wrong_kind_raises():
+    for name, option, limits in EVERY_OPTION:
+        for value in WRONG[type(limits.default)]:
+            with about(name, option, value), pytest.raises(ConfigError, match=f"{option} = |unknown {option} "):
+                METHODS[name](TASK, **{option: value})
 
 
 def test_an_option_that_is_a_word_names_the_nearest():
@@ -313,10 +308,11 @@ def test_an_option_that_is_a_word_names_the_nearest():
         METHODS["cb"](TASK, reduction="weigthed")
 
 
-@pytest.mark.parametrize(("name", "option", "limits"), EVERY_OPTION)
-def test_the_default_of_an_option_is_one_of_the_values_it_takes(name, option, limits):
-    value = limits.check(option, limits.default)
-    assert (value, type(value)) == (limits.default, type(limits.default))
+def test_the_default_of_an_option_is_one_of_the_values_it_takes():
+    for name, option, limits in EVERY_OPTION:
+        with about(name, option):
+            value = limits.check(option, limits.default)
+            assert (value, type(value)) == (limits.default, type(limits.default))
 
 
 @pytest.mark.parametrize(

@@ -68,30 +68,34 @@ def test_every_network_is_tested():
     assert {name.removesuffix("-pretrained") for name in MODELS if name.endswith("-pretrained")} == set(WEIGHTS)
 
 
+def assert_shapes_belong_together(network, out):
+    classes, width = network.fc.weight.shape
+    assert [m.shape for m in out.preactivations] == [m.shape for m in out.stages]
+    assert [tuple(x.shape[:2]) for x in (out.logits, out.pooled, out.last_map)] == [
+        (2, classes),
+        (2, width),
+        (2, width),
+    ]
+    assert (out.logits.dim(), out.pooled.dim()) == (2, 2)
+
+
 @pytest.mark.parametrize("name", SMALL)
 def test_parameters_and_shapes(name):
     parameters, at_32, at_64 = SMALL[name]
     network, out = outline(name, num_classes=100, side=32)
     assert (count_parameters(network), written(out.stages)) == (parameters, at_32)
-    assert written(outline(name, num_classes=100, side=64)[1].stages) == at_64
+    assert_shapes_belong_together(network, out)
+    network, out = outline(name, num_classes=7, side=64, in_channels=1)
+    assert written(out.stages) == at_64
+    assert_shapes_belong_together(network, out)
 
 
 @pytest.mark.parametrize("name", LARGE)
 def test_parameters_and_shapes_for_imagenet(name):
     network, out = outline(name, num_classes=1000, side=224)
     assert (count_parameters(network), written(out.stages)) == LARGE[name]
-
-
-@pytest.mark.parametrize("name", [*SMALL, *LARGE])
-def test_the_features_belong_together(name):
-    network, out = outline(name, num_classes=7, side=32, in_channels=1)
-    width = network.fc.in_features
-    assert [tuple(m.shape) for m in out.preactivations] == [tuple(m.shape) for m in out.stages]
-    assert (tuple(out.logits.shape), tuple(out.pooled.shape), tuple(out.last_map.shape[:2])) == (
-        (2, 7),
-        (2, width),
-        (2, width),
-    )
+    assert_shapes_belong_together(network, out)
+    assert_shapes_belong_together(*outline(name, num_classes=7, side=32, in_channels=1))
 
 
 def test_frozen_parameters_are_counted_too():
@@ -115,42 +119,35 @@ def test_features_and_their_parts_agree(name):
     assert torch.equal(out.last_map.mean((2, 3)), out.pooled)
     for before, after in zip(out.preactivations, out.stages, strict=True):
         assert torch.equal(activation(before), after)
+    assert_the_last_block_can_be_replaced(network, out.pooled)
+    assert_the_classifier_can_be_replaced(network, out.pooled)
 
 
-@every_model
-def test_trunk_and_last_block_lead_to_the_pooled_features(name):
-    network = build(name, num_classes=5, image_size=16).eval()
-    pooled, trunk = network.features(images()).pooled, network.trunk(images())
-    other = copy.deepcopy(network.last_block)
+def assert_the_last_block_can_be_replaced(network, pooled):
+    """Trunk and last block lead to the pooled features."""
+    trunk, other = network.trunk(images()), copy.deepcopy(network.last_block)
     assert torch.equal(network.finish(trunk), pooled)
     assert torch.equal(network.finish(trunk, other), pooled)
     nn.init.zeros_(next(other.parameters()))
     assert not torch.equal(network.finish(trunk, other), pooled)
 
 
-@every_model
-def test_the_classifier_can_be_replaced(name):
-    network = build(name, num_classes=5, image_size=16).eval()
-    pooled = network.features(images()).pooled
+def assert_the_classifier_can_be_replaced(network, pooled):
     network.fc = nn.Linear(pooled.shape[1], 3, bias=False)
     assert torch.equal(network(images()), pooled @ network.fc.weight.T)
     assert models.classifier(network) is network.fc
 
 
 @every_model
-def test_a_gradient_reaches_every_parameter(name):
+def test_a_gradient_reaches_every_parameter_and_fresh_networks_tell_images_apart(name):
     network = build(name, num_classes=5, in_channels=1, image_size=8)
-    F.cross_entropy(network(images(8, channels=1, side=8)), torch.arange(8) % 5).backward()
+    logits = network(images(8, channels=1, side=8))
+    assert logits.isfinite().all()
+    assert logits.std(0).min() > 1e-3
+    F.cross_entropy(logits, torch.arange(8) % 5).backward()
     assert [n for n, p in network.named_parameters() if p.grad is None or not p.grad.any()] == []
     seen = [m.num_batches_tracked.item() for m in network.modules() if isinstance(m, nn.BatchNorm2d)]
     assert set(seen) == {1}
-
-
-@every_model
-def test_fresh_networks_answer_differently_to_different_images(name):
-    logits = build(name, num_classes=5, image_size=8)(images(side=8))
-    assert logits.isfinite().all()
-    assert logits.std(0).min() > 1e-3
 
 
 def test_maps_of_wide_networks_are_read_after_the_next_normalization():

@@ -54,6 +54,7 @@ def run_on(processes, method, folder, cache="memory"):
     return Run.load(stored)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cache", ["off", "memory"])
 def test_two_processes_with_half_a_batch_each_learn_what_one_learns(tmp_path, cache):
     for name in ("one", "two"):
@@ -88,6 +89,7 @@ fit(digits_config(method="ce", epochs=1), runs=sys.argv[1], device="cpu", progre
 """
 
 
+@pytest.mark.slow
 def test_processes_wait_together_and_agree_on_what_is_finished(tmp_path):
     (tmp_path / "script.py").write_text(WAITS)
     run = Run.open(digits_config(method="ce", epochs=1), tmp_path)

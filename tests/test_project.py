@@ -36,6 +36,7 @@ def test_who_asks_for_the_cpu_build_of_torch_gets_it_before_all_else(tmp_path, b
     assert installed == ([cpu, package] if build else [package])
 
 
+@pytest.mark.slow
 def test_importing_ltkd_imports_nothing_of_the_notebooks():
     code = f"import sys, ltkd; print([name for name in {NOT_FOR_IMPORT!r} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

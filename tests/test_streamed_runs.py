@@ -42,6 +42,7 @@ def train(root, runs, workers=0, **settings):
     return fit(config, runs=runs, data_root=root, workers=workers, device="cpu", progress=False)
 
 
+@pytest.mark.slow
 def test_a_run_on_images_on_disk_is_the_same_whoever_decodes_them(root, tmp_path):
     alone, helped = (train(root, tmp_path / str(workers), workers) for workers in (0, 2))
     assert alone.class_counts.tolist() == list(TRAINING)

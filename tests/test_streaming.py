@@ -28,6 +28,7 @@ from ltkd.datasets import (
 
 SIDE = 32
 every_augmentation = pytest.mark.parametrize("augment", STREAMED)
+with_workers = pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 
 
 def picture(width, height, seed=0):
@@ -201,19 +202,19 @@ def test_jitter_is_torchvisions_but_for_rounding():
 # --- order and randomness ---
 
 
+@with_workers
 @every_augmentation
-def test_the_same_images_come_whatever_the_number_of_workers_and_again(files, augment):
-    in_process, again, by_workers = (all_of(files, augment=augment, seed=5, workers=n) for n in (0, 0, 2))
-    assert torch.equal(in_process, again)
-    assert torch.equal(in_process, by_workers)
+def test_the_same_images_come_whatever_the_number_of_workers_and_again(files, augment, workers):
+    first, again = (all_of(files, augment=augment, seed=5, workers=n) for n in (0, workers))
+    assert torch.equal(first, again)
 
 
-def test_images_come_in_the_order_asked_for(files):
+@with_workers
+def test_images_come_in_the_order_asked_for(files, workers):
     whole = all_of(files)
     asked = [torch.tensor([3, 0, 3]), torch.tensor([11]), torch.tensor([5, 4])]
-    for workers in (0, 2):
-        for indices, images in zip(asked, files.batches(asked, workers=workers), strict=True):
-            assert torch.equal(images, whole[indices])
+    for indices, images in zip(asked, files.batches(asked, workers=workers), strict=True):
+        assert torch.equal(images, whole[indices])
 
 
 def test_a_crop_depends_on_the_seed_and_the_position_alone(files):
@@ -225,7 +226,7 @@ def test_a_crop_depends_on_the_seed_and_the_position_alone(files):
     assert not torch.equal(one, two)
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_no_global_generator_is_read(files, workers):
     torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
     all_of(files, augment="imagenet-crop-jitter", workers=workers)
@@ -301,7 +302,7 @@ def test_each_path_needs_a_label(files):
 # --- errors and processes ---
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@with_workers
 @pytest.mark.parametrize("damage", ["cut", "text", "empty", "gone"])
 def test_a_damaged_file_is_named_in_one_sentence(files, workers, damage):
     path = Path(os.fsdecode(files.paths[8]))
@@ -315,6 +316,7 @@ def test_a_damaged_file_is_named_in_one_sentence(files, workers, damage):
     assert "Traceback" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_images_that_nobody_wants_any_more_leave_no_process_behind(files):
     images = files.batches([torch.tensor([0])] * 1000, workers=2)
     next(images)
@@ -386,6 +388,7 @@ def end_soon(workers):
 needs_proc = pytest.mark.skipif(not os.path.isdir("/proc/self"), reason="asks Linux which processes are alive")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(files):
     errors, workers = ended(os.fsdecode(files.paths[0]), lambda pid, _: os.killpg(pid, signal.SIGINT))
@@ -394,18 +397,21 @@ def test_ctrl_c_ends_the_workers_without_a_word_of_theirs(files):
     assert errors.strip().endswith("KeyboardInterrupt")
 
 
+@pytest.mark.slow
 @needs_proc
 def test_workers_die_with_their_parent(files):
     _, workers = ended(os.fsdecode(files.paths[0]), lambda pid, _: os.kill(pid, signal.SIGKILL))
     assert end_soon(workers)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_workers_that_begin_when_their_parent_is_dead_end_too(files):
     _, workers = ended("", lambda pid, _: os.kill(pid, signal.SIGKILL), LATE)
     assert end_soon(workers)
 
 
+@pytest.mark.slow
 @needs_proc
 def test_a_worker_that_dies_is_an_error_that_says_what_to_do(files):
     errors, workers = ended(os.fsdecode(files.paths[0]), lambda _, workers: os.kill(workers[0], signal.SIGKILL))
@@ -414,6 +420,7 @@ def test_a_worker_that_dies_is_an_error_that_says_what_to_do(files):
     assert not any(map(is_alive, workers))
 
 
+@pytest.mark.slow
 def test_the_package_is_imported_without_torchvision():
     code = "import sys, ltkd, ltkd.datasets; assert 'torchvision' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

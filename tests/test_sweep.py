@@ -19,12 +19,15 @@ from ltkd.methods import METHODS
 from ltkd.models import build
 from ltkd.sweep import in_order, sweep
 
+with_jobs = pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
+
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
 
 
+@pytest.mark.slow
 def test_runs_side_by_side_are_the_runs_one_by_one(tmp_path):
     grid = {**digits_config().to_dict(), "method": ["kd", "crt"], "seed": [0, 1]}
     wanted = ("epochs", "teacher", "student", "imbalance_factor", "batch_size", "lr", "method", "seed")
@@ -36,6 +39,7 @@ def test_runs_side_by_side_are_the_runs_one_by_one(tmp_path):
         assert np.array_equal(one.logits, other.logits)
 
 
+@pytest.mark.slow
 def test_a_run_that_fails_side_by_side_does_not_stop_the_others(tmp_path):
     good, bad = digits_config(method="ce", epochs=1), digits_config(method="ce", epochs=1, lr=1e30)
     finished, failed = what_fails([bad, good], tmp_path, 2)
@@ -57,6 +61,7 @@ def test_what_is_done_is_left_out_with_what_it_alone_builds_on():
     assert [config.method for config in in_order([kd], done=[kd.for_teacher().id])] == ["kd"]
 
 
+@pytest.mark.slow
 def test_side_by_side_no_run_is_begun_before_what_it_builds_on(tmp_path):
     configs = expand({"recipe": "digits", "method": ["kd", "crt"], "seed": [0, 1], "epochs": 2})
     assert len(quietly(configs, tmp_path, 2)) == 4
@@ -78,6 +83,7 @@ def sitting(configs, folder, seconds, jobs=1):
     return sweep(configs, jobs=jobs, until=time.time() + seconds, **where), lines
 
 
+@pytest.mark.slow
 def test_when_time_is_up_the_run_in_training_is_stored_and_no_other_is_begun(tmp_path):
     short, long, other = digits_config(method="ce", epochs=1), digits_config(**LONG), digits_config(method="ce", seed=9)
     started = time.time()
@@ -90,6 +96,7 @@ def test_when_time_is_up_the_run_in_training_is_stored_and_no_other_is_begun(tmp
     assert not (tmp_path / other.name).exists()
 
 
+@pytest.mark.slow
 def test_a_run_in_many_sittings_is_the_run_in_one(tmp_path, monkeypatch):
     config = digits_config(method="kd", epochs=12)
     whole = fit(config, runs=tmp_path / "whole", device="cpu", progress=False)
@@ -111,12 +118,14 @@ def test_a_run_in_many_sittings_is_the_run_in_one(tmp_path, monkeypatch):
     assert finished[0].result["last"] == whole.result["last"]
 
 
+@pytest.mark.slow
 def test_no_time_trains_nothing(tmp_path):
     for jobs in (1, 2):
         assert sitting([digits_config(method="ce")], tmp_path / "runs", -1, jobs) == ([], [])
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_side_by_side_too_every_run_in_training_is_stored(tmp_path):
     configs = [digits_config(seed=seed, **LONG) for seed in range(4)]
     for seconds in (12, 24, 48, 96):  # on a busy machine the first may end before an epoch does
@@ -129,6 +138,7 @@ def test_side_by_side_too_every_run_in_training_is_stored(tmp_path):
     assert len([*tmp_path.glob("runs/*/checkpoint.pt")]) == len([*tmp_path.glob("runs/*")]) == 2
 
 
+@pytest.mark.slow
 def test_ctrl_c_means_what_it_meant_after_a_sitting(tmp_path):
     before = signal.getsignal(signal.SIGINT)
     sitting([digits_config(**LONG)], tmp_path, 2)
@@ -144,6 +154,7 @@ def test_ctrl_c_in_a_sitting_is_not_the_end_of_its_time(tmp_path, monkeypatch):
         sitting([digits_config(method="ce")], tmp_path, 600)
 
 
+@pytest.mark.slow
 def test_a_shell_that_ignores_ctrl_c_does_not_keep_a_sitting_from_ending(tmp_path):
     code = (
         "import sys; from ltkd.__main__ import main; sys.exit(main(['sweep', '--method', 'ce', '--epochs', '5000', "
@@ -167,6 +178,7 @@ def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
         sweep([digits_config(method="own")], jobs=2, runs=tmp_path)
 
 
+@pytest.mark.slow
 def test_objects_that_other_processes_cannot_read_are_refused(tmp_path):
     class Own(nn.Linear):
         """A class inside a function, which no other process can import."""
@@ -191,6 +203,7 @@ def test_a_fault_in_a_callback_is_that_of_its_run_alone(tmp_path):
     assert str(failed[configs[0].name]) == "ValueError: no such thing"
 
 
+@pytest.mark.slow
 def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
     script = (
         "import sys; from ltkd.__main__ import main; "
@@ -231,6 +244,7 @@ def die_with_seed_0(config, _history):
         time.sleep(600)
 
 
+@pytest.mark.slow
 def test_a_process_that_is_killed_takes_the_runs_in_training_with_it_and_no_other(tmp_path):
     configs = [digits_config(method="ce", epochs=1, seed=seed) for seed in range(4)]
     finished, failed = what_fails(configs, tmp_path, 2, callbacks=[die_with_seed_0])
@@ -239,7 +253,7 @@ def test_a_process_that_is_killed_takes_the_runs_in_training_with_it_and_no_othe
     assert all(isinstance(error, RunError) and "use fewer --jobs" in str(error) for error in failed.values())
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@with_jobs
 def test_what_builds_on_a_run_that_fails_is_dropped_with_its_name(tmp_path, jobs):
     settings = {"epochs": 1, "teacher_lr": 1e30}
     configs = [digits_config(method=method, **settings) for method in ("kd", "bkd+crt", "ltkd")]
@@ -260,7 +274,7 @@ def test_a_run_that_fails_is_tried_once(tmp_path, monkeypatch):
     assert len(begun) == 1
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@with_jobs
 def test_a_damaged_run_fails_alone_and_loses_nothing(store, tmp_path, jobs):
     damaged, good = digits_config(method="kd"), digits_config(method="ltkd")
     shutil.copytree(store, tmp_path, dirs_exist_ok=True)
@@ -272,7 +286,7 @@ def test_a_damaged_run_fails_alone_and_loses_nothing(store, tmp_path, jobs):
     assert {file: file.read_bytes() for file in (tmp_path / damaged.name).iterdir()} == before
 
 
-@pytest.mark.parametrize("jobs", [1, 2])
+@with_jobs
 def test_a_finished_run_needs_no_teacher_any_more(store, tmp_path, jobs):
     config = digits_config(method="kd")
     shutil.copytree(store / config.name, tmp_path / config.name)

@@ -254,6 +254,7 @@ def test_ctrl_c_while_the_teacher_trains_keeps_the_teacher(tmp_path, checkpoint_
     assert contents(fit_quietly(config, tmp_path / "stopped")) == contents(whole)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path, checkpoint_every_epoch):
     config = digits_config(method="ltkd", epochs=8, seed=5)
     whole = fit_quietly(config, tmp_path / "whole")
