@@ -30,6 +30,7 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook
 def pytest_collection_modifyitems(items):
     """The notebooks come first, all in one process and so with one store of runs: backwards with nothing stored, then
     in reading order. Everything else is kept together file by file."""
