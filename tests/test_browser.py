@@ -221,20 +221,21 @@ def test_a_profile_of_counts_is_short_in_a_name_and_never_mixed_with_another(sto
     assert len(set(Shelf(found).table["setting"])) == 3
 
 
-@pytest.fixture
-def packed(store, tmp_path):
-    packing.pack(runs.all_runs(store), tmp_path / "packed" / "a.zip")
-    return tmp_path / "packed"
+@pytest.fixture(scope="module")
+def unpacked_and_packed(store, tmp_path_factory):
+    """Browsers of the same runs: in folders, in a folder with a file of them, in that file."""
+    packed = tmp_path_factory.mktemp("packed")
+    packing.pack(runs.all_runs(store), packed / "a.zip")
+    return [widgets.RunBrowser(source, baseline="kd") for source in (store, packed, packed / "a.zip")]
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_packed_runs_are_drawn_as_their_folders_are(store, packed, view):
+def test_packed_runs_are_drawn_as_their_folders_are(unpacked_and_packed, view):
     numbers = []
-    for source in (store, packed, packed / "a.zip"):
-        browser = widgets.RunBrowser(source, show=view, baseline="kd")
+    for browser in unpacked_and_packed:
+        everything = show(browser, view, *sorted(browser.shelf.runs)).to_plotly_json()["data"]
         assert len(browser.rows.options) == 6 and "Left out" not in browser.note.value
-        browser.rows.value = sorted(browser.shelf.runs)
-        figures = [browser.figure.to_plotly_json()["data"], show(browser, view, "kd seed 0").to_plotly_json()["data"]]
+        figures = [everything, show(browser, view, "kd seed 0").to_plotly_json()["data"]]
         numbers.append([[(t["type"], t.get("x"), t.get("y"), t.get("z")) for t in traces] for traces in figures])
     np.testing.assert_equal(numbers[1], numbers[0])
     np.testing.assert_equal(numbers[2], numbers[0])

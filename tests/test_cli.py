@@ -263,6 +263,7 @@ def test_a_dry_run_counts_what_is_left_and_says_what_it_costs(store, capsys):
     assert re.search(r"resnet8x0\.5 +8 +10 +2 +1\.67 k +\d+ +[\d.]+ seconds", out)
 
 
+@pytest.mark.slow
 def test_a_sitting_that_is_over_gives_3_and_what_is_finished_is_packed(tmp_path, capsys):
     runs_folder, file = tmp_path / "runs", tmp_path / "done.zip"
     assert call("sweep", "--method", "kd", *SHORT, "--runs", runs_folder) == 0

@@ -69,6 +69,7 @@ def test_ltkd_cache_names_the_cache(tmp_path, monkeypatch):
 # --- one process at a time ---
 
 
+@pytest.mark.slow
 def test_one_at_a_time_is_alone_and_the_others_say_once_that_they_wait(tmp_path, capsys):
     within, most = [], []
 

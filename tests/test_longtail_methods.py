@@ -59,22 +59,26 @@ def test_the_methods_with_late_class_weights_are_tested():
     assert DEFERRED == ["bkd", "ldam-drw"]
 
 
-def trained_weights(name, epochs, **options):
-    """After some of four epochs. With effective_beta=0 all classes weigh one."""
-    return weights_of(train(prepared(name, epochs=4, **options), epochs).student)
+def weighted_and_not(name, deferred):
+    """Jobs of four epochs. With effective_beta=0 all classes weigh one."""
+    return [prepared(name, epochs=4, **options) for options in ({"deferred": deferred}, {"effective_beta": 0.0})]
+
+
+def same_after(jobs, epochs):
+    """Whether jobs that train so many epochs more have the same weights then."""
+    return same(*(weights_of(train(job, epochs).student) for job in jobs))
 
 
 @deferred_methods
 def test_before_they_come_the_run_is_the_unweighted_one_bit_for_bit(name):
-    before, after = range(1, 3), range(1, 4)
-    assert same(trained_weights(name, before, deferred=0.5), trained_weights(name, before, effective_beta=0.0))
-    assert not same(trained_weights(name, after, deferred=0.5), trained_weights(name, after, effective_beta=0.0))
+    jobs = weighted_and_not(name, deferred=0.5)
+    assert same_after(jobs, range(1, 3))
+    assert not same_after(jobs, range(3, 4))
 
 
 @deferred_methods
 def test_put_off_to_the_end_they_never_come(name):
-    whole = range(1, 5)
-    assert same(trained_weights(name, whole, deferred=1.0), trained_weights(name, whole, effective_beta=0.0))
+    assert same_after(weighted_and_not(name, deferred=1.0), range(1, 5))
 
 
 @deferred_methods

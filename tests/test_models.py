@@ -90,7 +90,7 @@ def test_parameters_and_shapes(name):
     assert_shapes_belong_together(network, out)
 
 
-@pytest.mark.parametrize("name", LARGE)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * ("152" in n)) for n in LARGE])
 def test_parameters_and_shapes_for_imagenet(name):
     network, out = outline(name, num_classes=1000, side=224)
     assert (count_parameters(network), written(out.stages)) == LARGE[name]

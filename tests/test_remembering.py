@@ -217,7 +217,9 @@ def run(folder, **settings):
     return fit(digits_config(**settings), runs=folder, cache=cache, device="cpu", progress=False)
 
 
-@pytest.mark.parametrize("method", ["kd", "bkd", "ltkd", "dkd", "lfme"])
+@pytest.mark.parametrize(
+    "method", ["ltkd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kd", "bkd", "dkd", "lfme"))]
+)
 def test_training_with_a_memory_is_training_without_within_rounding(tmp_path, method):
     with_memory, without = (run(tmp_path / c, method=method, epochs=1, cache=c) for c in ("memory", "off"))
     assert with_memory.result["teacher_cache"].startswith("memory")
@@ -226,6 +228,7 @@ def test_training_with_a_memory_is_training_without_within_rounding(tmp_path, me
     np.testing.assert_allclose(with_memory.history[terms], without.history[terms], rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_a_second_student_finds_the_answers_of_the_first_and_learns_the_same(tmp_path):
     first, second = (run(tmp_path / name, method="ltkd") for name in "ab")
     assert np.array_equal(first.logits, second.logits)

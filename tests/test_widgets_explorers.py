@@ -51,6 +51,9 @@ EXPLORERS = {
 }
 
 
+BUSY = ("group mass", "decomposition", "microscope")  # many controls, each of which is tried
+
+
 def shown(explorer):
     """The numbers of a figure."""
     return [(trace.name, np.asarray(trace.x).tolist(), np.asarray(trace.y).tolist()) for trace in explorer.figure.data]
@@ -66,7 +69,7 @@ def other_value(control):
     return control.min if control.value == control.max else min(control.max, control.value + 8 * control.step)
 
 
-@pytest.mark.parametrize("name", EXPLORERS)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in BUSY)) for n in EXPLORERS])
 def test_every_control_in_sight_changes_the_figure(name, small):
     explorer = EXPLORERS[name](small)
     in_sight = {key: control for key, control in explorer.panel.items() if control.layout.display != "none"}
@@ -80,6 +83,7 @@ def test_every_control_in_sight_changes_the_figure(name, small):
         control.value = kept
 
 
+@pytest.mark.slow
 def test_every_option_of_every_method_changes_its_loss(small):
     explorer = widgets.loss_microscope(small, methods=["ce"])
     for method in microscope.methods_on_logits():
