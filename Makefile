@@ -5,7 +5,7 @@ CPU_BUILDS := https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 .PHONY: workbook html test quick check lab format clean
 
