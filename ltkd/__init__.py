@@ -8,9 +8,9 @@ from .groups import ClassGroups
 from .losses import rebalance
 from .methods import METHODS, Method, Option, Step, Task
 from .models import FeatureOutput
+from .reproduce.sweep import sweep
 from .runs import Run
-from .sweep import sweep
-from .training import fit
+from .training.fit import fit
 
 __version__ = "0.1.0"
 

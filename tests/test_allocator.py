@@ -8,7 +8,7 @@ import pytest
 FAULTS = """
 import resource
 import torch
-from ltkd.engine.allocator import keep_freed_memory
+from ltkd.training.malloc import keep_freed_memory
 if {keep} and not keep_freed_memory():
     raise SystemExit(3)
 def faults():

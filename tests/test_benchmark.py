@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ltkd.__main__ import main
-from ltkd.benchmark import LOSS_CLASSES, report
+from ltkd.reproduce.benchmark import LOSS_CLASSES, report
 
 pytestmark = pytest.mark.slow
 

@@ -7,10 +7,12 @@ import time
 import numpy as np
 import pytest
 
-from ltkd import LtkdError, Run, evaluation, packing, recorded, runs, widgets
-from ltkd.plots import accuracy_by_size, class_confusions, group_confusions, trade
-from ltkd.widgets.browser import ACCURACY, BY_SIZE, CLASSES, GROUPS, HISTORY, TRADE, VIEWS
-from ltkd.widgets.shelf import Shelf
+from ltkd import LtkdError, Run, metrics, runs
+from ltkd.explore import recorded, widgets
+from ltkd.explore.plots import accuracy_by_size, class_confusions, group_confusions, trade
+from ltkd.explore.widgets.run_browser import ACCURACY, BY_SIZE, CLASSES, GROUPS, HISTORY, TRADE, VIEWS
+from ltkd.explore.widgets.run_list import Shelf
+from ltkd.runs import archive
 
 REDRAW = 0.3  # of the processor's seconds: three times what is promised, for slow machines
 
@@ -89,7 +91,7 @@ def test_the_trade_is_measured_against_the_baseline_chosen(browser):
 
 def test_accuracy_by_size_is_the_mean_over_seeds(browser):
     figure = show(browser, BY_SIZE, "kd seed 0", "kd seed 1")
-    expected = np.mean([evaluation.per_class_accuracy(run.logits, run.labels) for run in of(browser, "kd")], 0)
+    expected = np.mean([metrics.per_class_accuracy(run.logits, run.labels) for run in of(browser, "kd")], 0)
     np.testing.assert_allclose(figure.data[0].y, expected)  # ten classes, so each is a bin of its own
     np.testing.assert_allclose(figure.data[0].x, of(browser, "kd")[0].class_counts)
 
@@ -99,7 +101,7 @@ def test_one_run_shows_its_single_classes_too(recording):
     browser.rows.value = ("ltkd",)
     dots, line = browser.figure.data
     logits, labels = recording.test("ltkd")
-    np.testing.assert_allclose(dots.y, evaluation.per_class_accuracy(logits, labels))
+    np.testing.assert_allclose(dots.y, metrics.per_class_accuracy(logits, labels))
     assert len(line.y) == 10 and dots.mode == "markers"
 
 
@@ -107,17 +109,17 @@ def test_bins_join_classes_of_neighbouring_size():
     counts = np.array([5, 400, 20, 90])
     labels = np.repeat(np.arange(4), 2)
     logits = np.eye(4)[[0, 1, 1, 1, 2, 2, 0, 3]]  # right: 1 of 2, 2 of 2, 2 of 2, 1 of 2
-    sizes, accuracy = evaluation.accuracy_by_size(logits, labels, counts, n_bins=2)
+    sizes, accuracy = metrics.accuracy_by_size(logits, labels, counts, n_bins=2)
     np.testing.assert_allclose(sizes, [np.sqrt(400 * 90), np.sqrt(5 * 20)])
     assert accuracy.tolist() == [75.0, 75.0]
-    assert evaluation.accuracy_by_size(logits[2:], labels[2:], counts, n_bins=4)[1].tolist() == [100.0, 50.0, 100.0]
+    assert metrics.accuracy_by_size(logits[2:], labels[2:], counts, n_bins=4)[1].tolist() == [100.0, 50.0, 100.0]
 
 
 def test_confusion_of_groups_is_the_mean_of_the_seeds(browser):
     figure = show(browser, GROUPS)
     kept = of(browser, "ltkd")
-    groups = evaluation.thirds(kept[0].class_counts)
-    expected = 100 * np.mean([evaluation.group_confusion(run.logits, run.labels, groups) for run in kept], 0)
+    groups = metrics.thirds(kept[0].class_counts)
+    expected = 100 * np.mean([metrics.group_confusion(run.logits, run.labels, groups) for run in kept], 0)
     place = [note.text for note in figure.layout.annotations].index("ltkd")
     np.testing.assert_allclose(np.asarray(figure.data[place].z), expected)
 
@@ -223,7 +225,7 @@ def test_a_profile_of_counts_is_short_in_a_name_and_never_mixed_with_another(sto
 
 @pytest.fixture
 def packed(store, tmp_path):
-    packing.pack(runs.all_runs(store), tmp_path / "packed" / "a.zip")
+    archive.pack(runs.all_runs(store), tmp_path / "packed" / "a.zip")
     return tmp_path / "packed"
 
 
@@ -241,8 +243,8 @@ def test_packed_runs_are_drawn_as_their_folders_are(store, packed, view):
 
 
 def test_what_packed_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "MOST_CLASSES", 9)
-    packing.pack(runs.all_runs(store), tmp_path / "a.zip")
+    monkeypatch.setattr(archive, "MOST_CLASSES", 9)
+    archive.pack(runs.all_runs(store), tmp_path / "a.zip")
     browser = widgets.RunBrowser(tmp_path, show=GROUPS)
     assert browser.note.value.count("packed runs of so many classes hold no confusion") == 1
     assert "ltkd seed 0" in browser.note.value
@@ -252,7 +254,7 @@ def test_what_packed_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
 
 def test_answers_are_those_of_the_runs_that_have_logits(store, tmp_path):
     folder = next(store.glob("*-kd-s0-*"))
-    packing.pack(runs.all_runs(store), tmp_path / "a.zip")
+    archive.pack(runs.all_runs(store), tmp_path / "a.zip")
     shutil.copytree(folder, tmp_path / folder.name)
     shelf = Shelf(tmp_path)
     assert len(shelf.runs) == 6 and shelf.answers().names == ("kd seed 0",)
@@ -296,9 +298,7 @@ def test_answers_of_a_folder_are_its_test_logits(store):
     assert answers.names[:2] == ("teacher seed 0", "teacher seed 1") and len(answers.names) == 6
     logits, labels = answers.test("kd seed 1")
     run = shelf.runs["kd seed 1"]
-    assert evaluation.group_accuracy(logits, labels, answers.groups())["all"] == pytest.approx(
-        run.result["last"]["all"]
-    )
+    assert metrics.group_accuracy(logits, labels, answers.groups())["all"] == pytest.approx(run.result["last"]["all"])
     assert not np.array_equal(labels, run.labels)  # shuffled, as batches are
 
 
@@ -314,7 +314,7 @@ def test_a_recording_is_ready_and_redrawn_in_time(recording, view):
 
 
 def test_figures_of_nothing_can_be_drawn():
-    groups = evaluation.thirds(np.array([5, 4, 3]))
+    groups = metrics.thirds(np.array([5, 4, 3]))
     assert group_confusions({}, groups.names).layout.title.text
     assert class_confusions({}, groups).layout.title.text
     assert accuracy_by_size({}, groups, np.array([5, 4, 3])).layout.title.text

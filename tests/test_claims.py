@@ -5,9 +5,10 @@ from dataclasses import fields, replace
 import pytest
 from stand_ins import finished
 
-from ltkd import RunConfig, RunError, claims
-from ltkd.claims import CLAIMS, check
-from ltkd.commands import reports
+from ltkd import RunConfig, RunError
+from ltkd.cli import reports
+from ltkd.reproduce import claims
+from ltkd.reproduce.claims import CLAIMS, check
 
 LTKD_1 = {"dataset": "cifar100", "imbalance_factor": 20.0, "teacher": "resnet32x4", "student": "resnet8x4"}
 

@@ -11,12 +11,13 @@ import pytest
 from helpers import PROJECT, SHORT_RUN, digits_config
 from PIL import Image
 
-from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs, training
+from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs
 from ltkd.__main__ import main
+from ltkd.config.recipes import RECIPES
 from ltkd.errors import ConfigError
-from ltkd.grids import expand, names, read_grid
 from ltkd.methods import option_names
-from ltkd.recipes import RECIPES
+from ltkd.reproduce.grids import expand, names, read_grid
+from ltkd.training import fit as training
 
 ONE_EPOCH = SHORT_RUN | {"epochs": 1}
 SHORT = [part for name, value in ONE_EPOCH.items() for part in (f"--{name.replace('_', '-')}", str(value))]

@@ -7,10 +7,10 @@ import pytest
 from helpers import about
 
 from ltkd import METHODS, ConfigError, Method, Option, RunConfig
+from ltkd.config.recipes import RECIPES, recipe_for
 from ltkd.datasets import SOURCES
 from ltkd.methods import TeacherSpec
 from ltkd.models import MODELS
-from ltkd.recipes import RECIPES, recipe_for
 
 make = RunConfig.make
 

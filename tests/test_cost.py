@@ -6,8 +6,9 @@ import pytest
 import torch
 from helpers import digits_config
 
-from ltkd import RunConfig, cost, datasets, fit
-from ltkd.sweep import in_order
+from ltkd import RunConfig, datasets, fit
+from ltkd.reproduce import cost
+from ltkd.reproduce.sweep import in_order
 
 CPU = torch.device("cpu")
 

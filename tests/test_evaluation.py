@@ -5,8 +5,9 @@ import torch.nn.functional as F
 from helpers import draw, softmax
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
-from ltkd import ClassGroups, ConfigError, evaluation, group_mass, rebalance
+from ltkd import ClassGroups, ConfigError, group_mass, metrics, rebalance
 from ltkd.decomposition import log_group_mass
+from ltkd.explore import batch_terms
 from ltkd.losses import log_rebalance
 
 GROUPS = ClassGroups(("head", "tail"), torch.tensor([0, 1, 0, 1, 1]))
@@ -24,17 +25,17 @@ def test_accuracy_of_each_class(answers):
     logits, labels = answers
     guesses = logits.argmax(1)
     expected = [100 * np.mean(guesses[labels == c] == c) for c in range(5)]
-    np.testing.assert_allclose(evaluation.per_class_accuracy(logits, labels), expected)
+    np.testing.assert_allclose(metrics.per_class_accuracy(logits, labels), expected)
 
 
 def test_its_mean_is_the_balanced_accuracy(answers):
     logits, labels = answers
     expected = 100 * balanced_accuracy_score(labels, logits.argmax(1))
-    assert evaluation.per_class_accuracy(logits, labels).mean() == pytest.approx(expected)
+    assert metrics.per_class_accuracy(logits, labels).mean() == pytest.approx(expected)
 
 
 def test_a_class_without_images_has_no_accuracy():
-    accuracy = evaluation.per_class_accuracy(np.eye(3), np.array([0, 0, 2]))
+    accuracy = metrics.per_class_accuracy(np.eye(3), np.array([0, 0, 2]))
     np.testing.assert_array_equal(accuracy, [50, np.nan, 100])
 
 
@@ -42,7 +43,7 @@ def test_accuracy_of_each_group(answers):
     logits, labels = answers
     hit, group = logits.argmax(1) == labels, np.array([0, 1, 0, 1, 1])[labels]
     expected = {"all": 100 * hit.mean(), "head": 100 * hit[group == 0].mean(), "tail": 100 * hit[group == 1].mean()}
-    assert evaluation.group_accuracy(logits, labels, GROUPS) == pytest.approx(expected)
+    assert metrics.group_accuracy(logits, labels, GROUPS) == pytest.approx(expected)
 
 
 def test_the_report_holds_thirds_and_shots(answers):
@@ -52,7 +53,7 @@ def test_the_report_holds_thirds_and_shots(answers):
     def accuracy(*classes):
         return 100 * hit[np.isin(labels, classes)].mean()
 
-    assert evaluation.report(logits, labels, COUNTS) == pytest.approx(
+    assert metrics.report(logits, labels, COUNTS) == pytest.approx(
         {
             "all": 100 * hit.mean(),
             "head": accuracy(0, 1),
@@ -67,7 +68,7 @@ def test_the_report_holds_thirds_and_shots(answers):
 
 def test_the_report_has_none_for_an_empty_group_of_shots(answers):
     logits, labels = answers
-    report = evaluation.report(logits, labels, np.array([300, 250, 90, 60, 40]))
+    report = metrics.report(logits, labels, np.array([300, 250, 90, 60, 40]))
     assert report["few_shot"] is None
     assert report["many_shot"] is not None
 
@@ -76,34 +77,34 @@ def test_the_report_has_none_for_an_empty_group_of_shots(answers):
     ("n_classes", "names"), [(1, ("all",)), (2, ("head", "tail")), (3, ("head", "medium", "tail"))]
 )
 def test_thirds_of_few_classes(n_classes, names):
-    assert evaluation.thirds(range(n_classes, 0, -1)).names == names
+    assert metrics.thirds(range(n_classes, 0, -1)).names == names
 
 
 def test_confusion_is_scikit_learns(answers):
     logits, labels = answers
     expected = confusion_matrix(labels, logits.argmax(1), labels=range(5), normalize="true")
-    np.testing.assert_allclose(evaluation.confusion(logits, labels), expected)
+    np.testing.assert_allclose(metrics.confusion(logits, labels), expected)
 
 
 def test_group_confusion_is_scikit_learns_on_group_labels(answers):
     logits, labels = answers
     index = GROUPS.index.numpy()
     expected = confusion_matrix(index[labels], index[logits.argmax(1)], normalize="true")
-    np.testing.assert_allclose(evaluation.group_confusion(logits, labels, GROUPS), expected)
+    np.testing.assert_allclose(metrics.group_confusion(logits, labels, GROUPS), expected)
 
 
 def test_the_row_of_a_class_without_images_is_empty():
-    assert evaluation.confusion(np.eye(3), np.array([0, 0, 2]))[1].tolist() == [0, 0, 0]
+    assert metrics.confusion(np.eye(3), np.array([0, 0, 2]))[1].tolist() == [0, 0, 0]
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 def test_softmax_is_the_plain_one(temperature):
     logits = draw(6, 5).numpy()
-    np.testing.assert_allclose(evaluation.softmax(logits, temperature), softmax(logits, temperature))
+    np.testing.assert_allclose(metrics.softmax(logits, temperature), softmax(logits, temperature))
 
 
 def test_softmax_takes_logits_of_any_size():
-    np.testing.assert_array_equal(evaluation.softmax(np.array([[1e4, -1e4]])), [[1, 0]])
+    np.testing.assert_array_equal(metrics.softmax(np.array([[1e4, -1e4]])), [[1, 0]])
 
 
 def confident(confidences, n_classes=2):
@@ -123,7 +124,7 @@ def confident(confidences, n_classes=2):
     ],
 )
 def test_calibration_error_by_hand(confidences, labels, expected):
-    error = evaluation.expected_calibration_error(confident(confidences), np.array(labels))
+    error = metrics.expected_calibration_error(confident(confidences), np.array(labels))
     assert error == pytest.approx(expected, abs=1e-9)
 
 
@@ -135,11 +136,11 @@ def test_calibration_error_is_that_of_a_plain_loop(answers):
         inside = (confidence > k / 15) & (confidence <= (k + 1) / 15)
         if inside.any():
             error += inside.mean() * abs(hit[inside].mean() - confidence[inside].mean())
-    assert evaluation.expected_calibration_error(logits, labels) == pytest.approx(error)
+    assert metrics.expected_calibration_error(logits, labels) == pytest.approx(error)
 
 
 def test_reliability_leaves_empty_bins_empty():
-    confidence, accuracy, share = evaluation.reliability(confident([0.55, 0.95]), np.array([0, 1]), n_bins=10)
+    confidence, accuracy, share = metrics.reliability(confident([0.55, 0.95]), np.array([0, 1]), n_bins=10)
     assert np.flatnonzero(~np.isnan(confidence)).tolist() == [5, 9]
     assert accuracy[[5, 9]].tolist() == [1, 0]
     assert share.tolist() == [0, 0, 0, 0, 0, 0.5, 0, 0, 0, 0.5]
@@ -147,17 +148,17 @@ def test_reliability_leaves_empty_bins_empty():
 
 def test_a_network_that_answers_with_the_prior_has_slope_one():
     logits = np.tile(np.log(COUNTS), (10, 1))
-    assert evaluation.bias_slope(logits, COUNTS) == pytest.approx(1)
+    assert metrics.bias_slope(logits, COUNTS) == pytest.approx(1)
 
 
 def test_a_network_that_favours_no_class_has_slope_zero():
-    assert evaluation.bias_slope(np.zeros((10, 5)), COUNTS) == pytest.approx(0)
+    assert metrics.bias_slope(np.zeros((10, 5)), COUNTS) == pytest.approx(0)
 
 
 def test_batch_mass_sums_the_full_batches():
     logits = draw(11, 5, dtype=torch.float32)
     mass = group_mass(logits, GROUPS, temperature=2.0).numpy()
-    sums = evaluation.batch_mass(logits, GROUPS, batch_size=4, temperature=2.0)
+    sums = batch_terms.batch_mass(logits, GROUPS, batch_size=4, temperature=2.0)
     np.testing.assert_allclose(sums, [mass[:4].sum(0), mass[4:8].sum(0)], rtol=1e-5)
 
 
@@ -165,19 +166,19 @@ def test_gradient_by_group_is_the_mean_length_of_softmax_minus_label():
     logits, labels = draw(40, 5), torch.arange(40) % 5
     lengths = np.linalg.norm(softmax(logits) - np.eye(5)[labels], axis=1)
     group = GROUPS.index.numpy()[labels]
-    found = evaluation.gradient_by_group(lambda z: F.cross_entropy(z, labels), logits, labels, GROUPS)
+    found = batch_terms.gradient_by_group(lambda z: F.cross_entropy(z, labels), logits, labels, GROUPS)
     assert found == pytest.approx({"head": lengths[group == 0].mean(), "tail": lengths[group == 1].mean()})
 
 
 def test_calibration_by_group_is_that_of_each_groups_images(answers):
     logits, labels = answers
-    found = evaluation.calibration_by_group(logits, labels, GROUPS, temperature=2.0, n_bins=15)
+    found = metrics.calibration_by_group(logits, labels, GROUPS, temperature=2.0, n_bins=15)
     for g, name in enumerate(GROUPS.names):
         of = GROUPS.index.numpy()[labels] == g
         p = softmax(logits[of], 2.0)
         assert found[name].confidence == pytest.approx(100 * p.max(1).mean())
         assert found[name].accuracy == pytest.approx(100 * (p.argmax(1) == labels[of]).mean())
-        error = evaluation.expected_calibration_error(logits[of] / 2, labels[of])
+        error = metrics.expected_calibration_error(logits[of] / 2, labels[of])
         assert found[name].error == pytest.approx(100 * error)
     assert list(found) == ["all", "head", "tail"]
 
@@ -185,21 +186,21 @@ def test_calibration_by_group_is_that_of_each_groups_images(answers):
 def test_calibration_leaves_out_a_group_without_images(answers):
     logits, labels = answers
     of_head = GROUPS.index.numpy()[labels] == 0
-    assert list(evaluation.calibration_by_group(logits[of_head], labels[of_head], GROUPS)) == ["all", "head"]
+    assert list(metrics.calibration_by_group(logits[of_head], labels[of_head], GROUPS)) == ["all", "head"]
 
 
 def test_equal_counts_have_no_slope(answers):
-    assert np.isnan(evaluation.bias_slope(answers[0], [7] * 5))
+    assert np.isnan(metrics.bias_slope(answers[0], [7] * 5))
 
 
 def test_a_higher_temperature_flattens_the_slope():
     logits = np.tile(np.log(COUNTS), (10, 1))
-    assert evaluation.bias_slope(logits, COUNTS, temperature=2.0) == pytest.approx(0.5)
+    assert metrics.bias_slope(logits, COUNTS, temperature=2.0) == pytest.approx(0.5)
 
 
 def test_rebalanced_batches_are_those_of_the_loss(answers):
     logits, labels = answers
-    found = evaluation.rebalance_batches(logits, labels, GROUPS, batch_size=64, temperature=2.0)
+    found = batch_terms.rebalance_batches(logits, labels, GROUPS, batch_size=64, temperature=2.0)
     assert found.teacher.shape == (6, 2)
     for b in range(6):
         rows = slice(64 * b, 64 * (b + 1))
@@ -219,20 +220,20 @@ def test_what_is_shown_of_rebalancing_is_what_training_computes(answers, monkeyp
     together = log_rebalance(log_mass)
     for batch, alone in zip(together, log_mass, strict=True):
         torch.testing.assert_close(batch, log_rebalance(alone), rtol=0, atol=1e-14)
-    monkeypatch.setattr(evaluation, "log_rebalance", lambda log_mass: log_mass)
-    found = evaluation.rebalance_batches(logits, labels, GROUPS, batch_size=64)
+    monkeypatch.setattr(batch_terms, "log_rebalance", lambda log_mass: log_mass)
+    found = batch_terms.rebalance_batches(logits, labels, GROUPS, batch_size=64)
     np.testing.assert_array_equal(found.rebalanced, found.teacher)
 
 
 @pytest.mark.parametrize("batch_size", [0, 401])
 def test_a_batch_has_an_image_and_no_more_than_there_are(answers, batch_size):
     with pytest.raises(ConfigError, match="between 1 and the number of images, 400"):
-        evaluation.batch_mass(answers[0], GROUPS, batch_size=batch_size)
+        batch_terms.batch_mass(answers[0], GROUPS, batch_size=batch_size)
 
 
 def test_the_terms_of_the_divergence_by_hand(answers):
     teacher, student = answers[0][:8], draw(8, 5, seed=3).numpy()
-    found = evaluation.kl_terms(teacher, student, GROUPS, temperature=2.0)
+    found = batch_terms.kl_terms(teacher, student, GROUPS, temperature=2.0)
     p, q, index = softmax(teacher, 2.0), softmax(student, 2.0), GROUPS.index.numpy()
     mass = np.stack([p[:, index == g].sum(1) for g in range(2)], 1)
     other = np.stack([q[:, index == g].sum(1) for g in range(2)], 1)
@@ -250,10 +251,10 @@ def test_the_terms_of_the_divergence_by_hand(answers):
 
 def test_weighted_terms_sum_to_the_divergence(answers):
     teacher, student = answers[0][:8], draw(8, 5, seed=3).numpy()
-    terms = evaluation.kl_terms(teacher, student, GROUPS)
+    terms = batch_terms.kl_terms(teacher, student, GROUPS)
     p, q = softmax(teacher), softmax(student)
-    assert evaluation.weigh(terms).values.sum() == pytest.approx((p * np.log(p / q)).sum(1).mean())
-    by_beta = evaluation.weigh(terms, beta=3.0, images=[2, 5])
+    assert batch_terms.weigh(terms).values.sum() == pytest.approx((p * np.log(p / q)).sum(1).mean())
+    by_beta = batch_terms.weigh(terms, beta=3.0, images=[2, 5])
     assert by_beta.weights.tolist() == [3.0, 3.0]
     np.testing.assert_allclose(by_beta.values[1:], 3 * terms.within[[2, 5]].mean(0))
     np.testing.assert_allclose(by_beta.pull[1:], 3 * terms.within_gradient[[2, 5]].mean(0))

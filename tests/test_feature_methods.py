@@ -12,7 +12,7 @@ from torch import nn
 
 from ltkd import METHODS, ConfigError, FeatureOutput
 from ltkd.methods import TEACHER, FeatureDistillation, Task
-from ltkd.methods.feature_maps import class_maps, regressor
+from ltkd.methods.features import class_maps, regressor
 from ltkd.models import MODELS
 
 FEATURE_METHODS = [name for name, cls in METHODS.items() if issubclass(cls, FeatureDistillation)]

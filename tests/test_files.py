@@ -8,8 +8,8 @@ import time
 
 import pytest
 
+from ltkd._support.storage import alone, cache_folder, write_bytes
 from ltkd.errors import RunError
-from ltkd.files import alone, cache_folder, write_bytes
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
@@ -92,7 +92,7 @@ def test_one_at_a_time_is_alone_and_the_others_say_once_that_they_wait(tmp_path,
 @pytest.mark.slow
 def test_a_process_that_is_killed_leaves_no_lock(tmp_path, capsys):
     code = (
-        "import sys, time; from ltkd.files import alone\n"
+        "import sys, time; from ltkd._support.storage import alone\n"
         "with alone(sys.argv[1], ''): print('alone', flush=True); time.sleep(600)"
     )
     child = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdout=subprocess.PIPE, text=True)

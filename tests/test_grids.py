@@ -2,9 +2,10 @@
 
 import pytest
 
-from ltkd import ConfigError, RunConfig, published
-from ltkd.commands import reports
-from ltkd.grids import expand, names, read_grid, table_of
+from ltkd import ConfigError, RunConfig
+from ltkd.cli import reports
+from ltkd.reproduce import tables
+from ltkd.reproduce.grids import expand, names, read_grid, table_of
 
 TABLES = {f"ltkd-table{n}": f"ltkd-{n}" for n in range(1, 7)} | {f"bkd-table{n}": f"bkd-{n}" for n in range(1, 6)}
 TABLES |= {"ltkd-fig5": "ltkd-fig5"}
@@ -41,7 +42,7 @@ def test_a_grid_of_the_papers_has_three_seeds_of_every_run_one_seed_after_the_ot
 
 @pytest.mark.parametrize("name", TABLES)
 def test_a_grid_holds_the_run_behind_every_row_of_its_table(name):
-    wanted = {published.config_of(row).id for row in published.read(TABLES[name]).itertuples()}
+    wanted = {tables.config_of(row).id for row in tables.read(TABLES[name]).itertuples()}
     assert wanted <= {config.id for config in grid(name, seed=0)}
 
 

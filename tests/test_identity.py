@@ -17,7 +17,7 @@ from helpers import PROJECT
 from torch import nn
 
 from ltkd import METHODS
-from ltkd.identity import class_code, folder_fingerprint, network_fingerprint
+from ltkd._support.fingerprint import class_code, folder_fingerprint, network_fingerprint
 from ltkd.models import build
 
 # --- classes ---

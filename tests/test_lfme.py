@@ -7,8 +7,9 @@ import torch.nn.functional as F
 from helpers import draw, softmax
 from prepared import COUNTS, SETTINGS, prepared, seven_classes, step_of
 
-from ltkd import METHODS, ConfigError, RunConfig, Step, fit, losses, training
+from ltkd import METHODS, ConfigError, RunConfig, Step, fit, losses
 from ltkd.methods import Answer, Batch, Scan, Task
+from ltkd.training import fit as training
 
 GROUPS = {"many": (0, 1), "medium": (2, 3), "few": (4, 5, 6)}
 FLOOR = {"many": (12 + 6 + 4) / 3 / 107.5, "medium": (12 + 6 + 4) / 3 / 42.5, "few": 1.0}

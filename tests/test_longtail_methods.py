@@ -14,7 +14,7 @@ from ltkd import METHODS, ConfigError, RunConfig, Step, fit, losses, models
 from ltkd.datasets import load
 from ltkd.methods import Batch, Task
 from ltkd.methods.bbn import TwoBranches
-from ltkd.methods.longtail import CosineHead
+from ltkd.methods.long_tailed import CosineHead
 
 
 def task_of(counts, epochs):

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import about
+from ltkd.training.fit.sampling import SAMPLERS
 from prepared import COUNTS, prepared, same, step_of, weights_of
 
 from ltkd import METHODS, ConfigError, Method, Option, RunConfig, Step, losses
-from ltkd.engine.sampling import SAMPLERS
 from ltkd.methods import Distillation, Task, method_class, option_names
 
 TASK = Task.of({"num_classes": 7, "in_channels": 1, "image_size": 8}, COUNTS, None, epochs=8)

@@ -10,7 +10,7 @@ from torch import nn
 
 from ltkd import ConfigError, FeatureOutput, LtkdError, models
 from ltkd.models import MODELS, build, count_parameters
-from ltkd.models.published_weights import WEIGHTS
+from ltkd.models.pretrained import WEIGHTS
 
 # Parameters at 100 classes, and channels@side of each stage for images of 32 and of 64 pixels.
 SMALL = {

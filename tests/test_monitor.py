@@ -8,9 +8,11 @@ import pandas as pd
 import pytest
 import torch
 
-from ltkd import LtkdError, Run, RunConfig, fit, packing, plots, recorded, runs, widgets
-from ltkd.widgets import monitor as module
-from ltkd.widgets.monitor import GROUP_MASS, SHOWN
+from ltkd import LtkdError, Run, RunConfig, fit, runs
+from ltkd.explore import plots, recorded, widgets
+from ltkd.explore.widgets import training_monitor as module
+from ltkd.explore.widgets.training_monitor import GROUP_MASS, SHOWN
+from ltkd.runs import archive
 
 REDRAW = 0.3  # of the processor's seconds: three times what is promised, for slow machines
 
@@ -157,7 +159,7 @@ def test_without_a_teacher_there_is_no_mass_and_a_sentence_says_so():
 
 
 def test_packed_runs_have_curves_and_no_masses(store, tmp_path):
-    packing.pack(runs.all_runs(store), tmp_path / "a.zip")
+    archive.pack(runs.all_runs(store), tmp_path / "a.zip")
     monitor = widgets.TrainingMonitor(tmp_path)
     assert {trace.name for trace in monitor.figure.data} == {"teacher", "kd", "ltkd"}
     monitor.panel["show"].value = GROUP_MASS

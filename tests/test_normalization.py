@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ltkd import ConfigError
-from ltkd.normalization import NORMALIZATIONS, Normalizer
+from ltkd.datasets.normalization import NORMALIZATIONS, Normalizer
 
 
 def images(channels=3):

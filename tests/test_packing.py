@@ -10,14 +10,16 @@ import pandas as pd
 import pytest
 from helpers import digits_config
 
-from ltkd import RunError, claims, evaluation, fit, packing, runs
-from ltkd.sweep import sweep
+from ltkd import RunError, fit, metrics, runs
+from ltkd.reproduce import claims
+from ltkd.reproduce.sweep import sweep
+from ltkd.runs import archive
 
 
 @pytest.fixture
 def file(store, tmp_path):
     """All runs of the store in a file."""
-    packing.pack(runs.all_runs(store), tmp_path / "elsewhere" / "a.zip")
+    archive.pack(runs.all_runs(store), tmp_path / "elsewhere" / "a.zip")
     return tmp_path / "elsewhere" / "a.zip"
 
 
@@ -56,13 +58,13 @@ def test_accuracies_of_classes_and_confusion_come_from_the_logits(store, file):
     name, run = next(iter(by_name(store).items()))
     packed = by_name(file)[name]
     shares = packed.confusion / packed.confusion.sum(1, keepdims=True)
-    np.testing.assert_allclose(shares, evaluation.confusion(run.logits, run.labels))
-    np.testing.assert_allclose(2 * packed.per_class, evaluation.per_class_accuracy(run.logits, run.labels))
+    np.testing.assert_allclose(shares, metrics.confusion(run.logits, run.labels))
+    np.testing.assert_allclose(2 * packed.per_class, metrics.per_class_accuracy(run.logits, run.labels))
 
 
 def test_with_very_many_classes_there_is_no_confusion(store, tmp_path, monkeypatch):
-    monkeypatch.setattr(packing, "MOST_CLASSES", 9)
-    packing.pack(runs.all_runs(store)[:1], tmp_path / "a.zip")
+    monkeypatch.setattr(archive, "MOST_CLASSES", 9)
+    archive.pack(runs.all_runs(store)[:1], tmp_path / "a.zip")
     (packed,) = runs.all_runs(tmp_path / "a.zip")
     assert packed.confusion is None
     assert packed.per_class.sum() == round(5 * packed.result["last"]["all"])
@@ -73,7 +75,7 @@ def test_it_is_small(store, file):
 
 
 def test_the_same_runs_make_the_same_file(store, file, tmp_path):
-    packing.pack(runs.all_runs(store)[::-1], tmp_path / "b.zip")
+    archive.pack(runs.all_runs(store)[::-1], tmp_path / "b.zip")
     assert (tmp_path / "b.zip").read_bytes() == file.read_bytes()
 
 
@@ -88,10 +90,10 @@ def test_weights_and_logits_are_not_in_it_and_that_is_said(file, ask):
 
 def test_files_add_up_and_a_run_that_is_there_stays_as_it_was(store, tmp_path):
     first, second = runs.all_runs(store)[:4], runs.all_runs(store)[2:]
-    packing.pack(first, tmp_path / "a.zip")
+    archive.pack(first, tmp_path / "a.zip")
     for run in first[2:]:
         run.result["last"]["all"] = -1.0  # another machine's rounding
-    added, kept = packing.pack(second, tmp_path / "a.zip")
+    added, kept = archive.pack(second, tmp_path / "a.zip")
     assert (len(added), sorted(kept)) == (2, sorted(run.config.name for run in first[2:]))
     assert names(tmp_path / "a.zip") == names(store)
     assert runs.table(tmp_path / "a.zip")["all"].min() > 0
@@ -99,29 +101,29 @@ def test_files_add_up_and_a_run_that_is_there_stays_as_it_was(store, tmp_path):
 
 def test_merging_leaves_out_what_the_store_has(store, tmp_path):
     for i, part in enumerate((slice(0, 4), slice(2, None))):
-        packing.pack(runs.all_runs(store)[part], tmp_path / f"{i}.zip")
+        archive.pack(runs.all_runs(store)[part], tmp_path / f"{i}.zip")
     known = [run for run in runs.all_runs(store) if run.config.name == names(store)[0]]
-    merged = packing.merge([tmp_path / "0.zip", tmp_path / "1.zip"], tmp_path / "all.zip", known)
+    merged = archive.merge([tmp_path / "0.zip", tmp_path / "1.zip"], tmp_path / "all.zip", known)
     assert (sorted(merged.added), merged.kept, merged.differing) == (names(store)[1:], names(store)[:1], {})
-    assert packing.merge([tmp_path / "0.zip"], tmp_path / "all.zip", known).added == []
+    assert archive.merge([tmp_path / "0.zip"], tmp_path / "all.zip", known).added == []
 
 
 def test_a_run_that_came_out_differently_elsewhere_is_named_and_ours_stays(store, file, tmp_path):
     known = runs.all_runs(store)
     known[0].result["last"]["all"] -= 1.0  # another machine's rounding
     ours = known[0].result["last"]["all"]
-    merged = packing.merge([file], tmp_path / "all.zip", known)
+    merged = archive.merge([file], tmp_path / "all.zip", known)
     assert merged.added == [] and merged.differing == {known[0].config.name: (ours, pytest.approx(ours + 1))}
 
 
 def test_packed_runs_can_be_packed_again(file, tmp_path):
-    packing.pack(runs.all_runs(file), tmp_path / "b.zip")
+    archive.pack(runs.all_runs(file), tmp_path / "b.zip")
     assert (tmp_path / "b.zip").read_bytes() == file.read_bytes()
 
 
 def test_a_run_in_a_folder_and_in_a_file_counts_once_and_the_folder_wins(store, tmp_path):
     shutil.copytree(store, tmp_path / "runs")
-    packing.pack(runs.all_runs(store), tmp_path / "runs" / "a.zip")
+    archive.pack(runs.all_runs(store), tmp_path / "runs" / "a.zip")
     found = runs.all_runs(tmp_path / "runs")
     assert sorted(run.config.name for run in found) == names(store)
     assert runs.packed_runs(tmp_path / "runs") == []
@@ -134,7 +136,7 @@ def test_several_folders_are_one_store(store, file, tmp_path):
 def test_an_unfinished_run_here_gives_way_to_a_finished_one_from_elsewhere(store, tmp_path):
     run = runs.all_runs(store)[0]
     runs.Run.open(run.config, tmp_path).start()
-    packing.pack([run], tmp_path / "a.zip")
+    archive.pack([run], tmp_path / "a.zip")
     assert [found.finished for found in runs.all_runs(tmp_path)] == [True]
 
 
@@ -143,7 +145,7 @@ def test_an_unfinished_run_here_gives_way_to_a_finished_one_from_elsewhere(store
 
 def test_a_sweep_does_not_train_again_what_is_packed_in_its_folder(store, tmp_path):
     config = digits_config(method="kd")
-    packing.pack([run for run in runs.all_runs(store) if run.config.id == config.id], tmp_path / "a.zip")
+    archive.pack([run for run in runs.all_runs(store) if run.config.id == config.id], tmp_path / "a.zip")
     for jobs in (1, 2):
         finished = sweep([config], jobs=jobs, runs=tmp_path, progress=False, report=lambda line: None)
         assert [run.config.id for run in finished] == [config.id]
@@ -151,7 +153,7 @@ def test_a_sweep_does_not_train_again_what_is_packed_in_its_folder(store, tmp_pa
 
 
 def test_a_packed_teacher_cannot_teach_and_is_trained(store, tmp_path):
-    packing.pack([run for run in runs.all_runs(store) if run.config.teaches], tmp_path / "a.zip")
+    archive.pack([run for run in runs.all_runs(store) if run.config.teaches], tmp_path / "a.zip")
     fit(digits_config(method="kd", epochs=1, teacher_epochs=2), runs=tmp_path, device="cpu", progress=False)
     assert digits_config().for_teacher().name in {path.name for path in tmp_path.iterdir()}
 
@@ -217,14 +219,14 @@ DAMAGES = {
 def test_a_damaged_or_foreign_file_adds_nothing_and_is_one_sentence(file, tmp_path, damage):
     DAMAGES[damage](file)
     with pytest.raises(RunError) as error:
-        packing.merge([file], tmp_path / "all.zip")
+        archive.merge([file], tmp_path / "all.zip")
     assert re.search(r"a\.zip", str(error.value))
     assert "\n" not in str(error.value)
     assert "nothing was stored" in str(error.value)
     assert not (tmp_path / "all.zip").exists()
 
 
-@pytest.mark.parametrize("add", [lambda file, to: packing.merge([file], to), lambda _, to: packing.pack([], to)])
+@pytest.mark.parametrize("add", [lambda file, to: archive.merge([file], to), lambda _, to: archive.pack([], to)])
 def test_a_damaged_file_that_is_to_be_added_to_stays_and_is_to_be_moved_away(file, tmp_path, add):
     (tmp_path / "all.zip").write_bytes(b"PK")
     with pytest.raises(RunError, match=r"Move .*all\.zip away"):
@@ -241,4 +243,4 @@ def test_a_damaged_file_beside_good_runs_is_passed_over_and_named(store, tmp_pat
 
 def test_where_the_data_lay_stays_behind():
     result = {"source": "parquet files in somebody/s/data", "seconds": 1.0}
-    assert packing.portable(result) == {"source": "parquet files", "seconds": 1.0}
+    assert archive.portable(result) == {"source": "parquet files", "seconds": 1.0}

@@ -10,7 +10,8 @@ import pytest
 import torch
 from helpers import PROJECT, digits_config
 
-from ltkd import Run, evaluation, fit, parallel
+from ltkd import Run, fit, metrics
+from ltkd._support import distributed
 
 SCRIPT = """
 import sys
@@ -66,8 +67,8 @@ def test_two_processes_with_half_a_batch_each_learn_what_one_learns(tmp_path, ca
     for column in ("teacher_mass", "rebalanced_mass"):
         for first, second in zip(one.history[column], two.history[column], strict=True):
             np.testing.assert_allclose(np.stack(second), np.stack(first), rtol=1e-4)
-    assert evaluation.bias_slope(two.logits, two.class_counts) == pytest.approx(
-        evaluation.bias_slope(one.logits, one.class_counts), abs=1e-4
+    assert metrics.bias_slope(two.logits, two.class_counts) == pytest.approx(
+        metrics.bias_slope(one.logits, one.class_counts), abs=1e-4
     )
 
 
@@ -105,10 +106,10 @@ def test_processes_wait_together_and_agree_on_what_is_finished(tmp_path):
 
 def test_alone_a_process_is_a_group_of_one():
     values = torch.arange(5.0)
-    with parallel.group(torch.device("cpu")):
-        assert (parallel.world_size(), parallel.is_first(), parallel.weight(values)) == (1, True, 1.0)
-        assert parallel.share(values) is values
-        assert parallel.total(values) is values
+    with distributed.group(torch.device("cpu")):
+        assert (distributed.world_size(), distributed.is_first(), distributed.weight(values)) == (1, True, 1.0)
+        assert distributed.share(values) is values
+        assert distributed.total(values) is values
 
 
 def test_what_a_scheduler_left_in_the_environment_makes_no_group(tmp_path, monkeypatch):
@@ -116,6 +117,6 @@ def test_what_a_scheduler_left_in_the_environment_makes_no_group(tmp_path, monke
     monkeypatch.setenv("LOCAL_RANK", "3")
     assert fit(digits_config(method="ce", epochs=1), runs=tmp_path, device="cpu", progress=False).finished
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert parallel.own_device("cuda") == "cuda"
+    assert distributed.own_device("cuda") == "cuda"
     monkeypatch.setenv("WORLD_SIZE", "4")
-    assert (parallel.is_first(), parallel.own_device("cuda")) == (False, "cuda:3")
+    assert (distributed.is_first(), distributed.own_device("cuda")) == (False, "cuda:3")

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ltkd import ConfigError
-from ltkd.parameters import check_parameters
+from ltkd.explore.parameters import check_parameters
 
 ALLOWED = {
     "epochs": (1, 100),

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ltkd import METHODS, ClassGroups, evaluation, microscope, plots
+from ltkd import METHODS, ClassGroups, metrics
+from ltkd.explore import batch_terms, loss_probe, plots
 
 COUNTS = np.array([100, 60, 30, 20, 10, 5])
 GROUPS = ClassGroups.by_rank(COUNTS)
@@ -92,14 +93,14 @@ def test_a_long_tail_has_one_axis_of_classes_and_says_who_has_the_images():
 
 def test_long_epochs_are_thinned_out():
     ones = np.ones((1355, 3))
-    figure = plots.rebalancing(evaluation.Rebalancing(ones, ones, ones, ones), NAMES, batch=0)
+    figure = plots.rebalancing(batch_terms.Rebalancing(ones, ones, ones, ones), NAMES, batch=0)
     assert max(len(trace.x) for trace in figure.data) <= 400
     assert [trace.line.dash for trace in figure.data[:6]] == ["solid"] * 3 + ["dot"] * 3
 
 
 def test_calibration_is_in_per_cent_and_all_images_are_grey():
     z, labels = logits()
-    by_group = evaluation.calibration_by_group(z, labels, GROUPS)
+    by_group = metrics.calibration_by_group(z, labels, GROUPS)
     figure = plots.calibration(by_group)
     accuracy = [trace.y[0] for trace in figure.data if trace.type == "bar" and trace.offsetgroup == "accuracy"]
     assert accuracy == [group.accuracy for group in by_group.values()]
@@ -109,8 +110,8 @@ def test_calibration_is_in_per_cent_and_all_images_are_grey():
 
 def weighted():
     z, _ = logits()
-    terms = evaluation.kl_terms(z, z[::-1].copy(), GROUPS)
-    return {"p": {"all": evaluation.weigh(terms)}, "beta": {"all": evaluation.weigh(terms, beta=2.0)}}
+    terms = batch_terms.kl_terms(z, z[::-1].copy(), GROUPS)
+    return {"p": {"all": batch_terms.weigh(terms)}, "beta": {"all": batch_terms.weigh(terms, beta=2.0)}}
 
 
 def test_shares_of_the_gradient_sum_to_a_hundred():
@@ -121,8 +122,8 @@ def test_shares_of_the_gradient_sum_to_a_hundred():
 
 ONE_TO_THREE, NO_TAIL = {"head": 1.0, "medium": 2.0, "tail": 3.0}, {"head": 4.0, "medium": 4.0, "tail": np.nan}
 LOOKS = {
-    "kd": microscope.Look({"ce": 1.0, "kd": 3.0}, ONE_TO_THREE, ONE_TO_THREE, couples=False),
-    "ce": microscope.Look({"ce": 2.0}, NO_TAIL, NO_TAIL, couples=True),
+    "kd": loss_probe.Look({"ce": 1.0, "kd": 3.0}, ONE_TO_THREE, ONE_TO_THREE, couples=False),
+    "ce": loss_probe.Look({"ce": 2.0}, NO_TAIL, NO_TAIL, couples=True),
 }
 
 
@@ -139,14 +140,14 @@ def figures():
     yield plots.partitions({"rank": GROUPS, "shots": ClassGroups.by_shots(COUNTS)})
     yield plots.group_bars({"head": 1.0, "tail": 2.0}, y="y", title="t")
     yield plots.grouped_bars({"a": {"head": 1.0}}, errors={"a": {"head": 0.1}}, y="y", title="t")
-    yield plots.reliability({"head": evaluation.reliability(z, labels)})
-    yield plots.confusion(evaluation.group_confusion(z, labels, GROUPS), NAMES)
+    yield plots.reliability({"head": metrics.reliability(z, labels)})
+    yield plots.confusion(metrics.group_confusion(z, labels, GROUPS), NAMES)
     yield plots.spread([16, 64], [np.ones((5, 3)), np.ones((5, 3))], NAMES, x="x", y="y", title="t")
-    yield plots.class_probabilities({"a": evaluation.softmax(z)[0]}, GROUPS, class_names=list("abcdef"), title="t")
+    yield plots.class_probabilities({"a": metrics.softmax(z)[0]}, GROUPS, class_names=list("abcdef"), title="t")
     ones = np.ones((3, 3))
     yield plots.longtail(COUNTS, GROUPS, ClassGroups.by_shots(COUNTS), title="t")
-    yield plots.rebalancing(evaluation.Rebalancing(ones, ones, ones, ones), NAMES, batch=1)
-    yield plots.calibration(evaluation.calibration_by_group(z, labels, GROUPS))
+    yield plots.rebalancing(batch_terms.Rebalancing(ones, ones, ones, ones), NAMES, batch=1)
+    yield plots.calibration(metrics.calibration_by_group(z, labels, GROUPS))
     yield plots.weighted_terms(weighted(), NAMES)
     yield plots.looks(LOOKS, NAMES)
     yield plots.lines([1, 2], {"a": [1, 2]}, x_title="x", y_title="y", title="t", marked=1.5)

@@ -1,6 +1,6 @@
 """Figures of ablations show the numbers they are given."""
 
-from ltkd import plots
+from ltkd.explore import plots
 
 CELLS = {("as it is", "p"): (34.0, 1.0), ("as it is", "1"): (35.0, 2.0), ("rebalanced", "p"): (54.0, 3.0)}
 CELLS["rebalanced", "1"] = (52.0, float("nan"))

@@ -3,8 +3,9 @@
 import pytest
 from helpers import PROJECT
 
-from ltkd import METHODS, LtkdError, RunConfig, datasets, published
+from ltkd import METHODS, LtkdError, RunConfig, datasets
 from ltkd.models import MODELS
+from ltkd.reproduce import tables
 from ltkd.runs import REPORTED
 
 ROWS = {"ltkd-1": 168, "ltkd-2": 168, "ltkd-3": 96, "ltkd-4": 24, "ltkd-5": 48, "ltkd-6": 32}
@@ -43,12 +44,12 @@ papers_tables = pytest.mark.parametrize("name", ROWS)
 
 @pytest.fixture(scope="module")
 def everything():
-    return published.read()
+    return tables.read()
 
 
 def accuracies(table, keys=CELL, **wanted):
     """The accuracies of the rows with the wanted values, by the other columns named: a Series."""
-    frame = published.read(table)
+    frame = tables.read(table)
     for column, value in wanted.items():
         frame = frame[frame[column] == value]
     return indexed(frame, keys)
@@ -71,17 +72,17 @@ def assert_same(part, whole, tolerance=0.001):
 
 
 def test_the_tables_are_those_of_the_papers(everything):
-    assert published.tables() == list(ROWS) == list(everything.table.unique())
+    assert tables.names() == list(ROWS) == list(everything.table.unique())
     files = {path.stem for path in (PROJECT / "ltkd" / "reproduce" / "data" / "published").glob("*.csv")}
     assert files == {*ROWS, "tables"}
 
 
 @papers_tables
 def test_every_number_of_a_table_is_a_row(name):
-    frame = published.read(name)
+    frame = tables.read(name)
     assert (set(frame.table), len(frame)) == ({name}, ROWS[name])
     assert frame.accuracy.sum() == pytest.approx(SUMS[name], abs=0.001)
-    assert published.title(name)
+    assert tables.title(name)
 
 
 def test_the_tables_hold_687_numbers(everything):
@@ -103,7 +104,7 @@ def test_no_number_is_there_twice(everything):
 
 def test_only_figure_3_lacks_an_imbalance_factor(everything):
     assert set(everything[everything.imbalance_factor.isna()].table) == {"ltkd-fig3"}
-    assert published.read("ltkd-fig3").groupby("profile").accuracy.sum().tolist() == pytest.approx([64, 64], abs=0.02)
+    assert tables.read("ltkd-fig3").groupby("profile").accuracy.sum().tolist() == pytest.approx([64, 64], abs=0.02)
 
 
 # --- the numbers, against others that are printed ---
@@ -111,7 +112,7 @@ def test_only_figure_3_lacks_an_imbalance_factor(everything):
 
 @pytest.mark.parametrize("name", ["ltkd-1", "ltkd-2", "ltkd-3"])
 def test_the_gap_to_the_second_best_is_as_printed(name):
-    frame = published.read(name).query("method not in ('teacher', 'ce')")
+    frame = tables.read(name).query("method not in ('teacher', 'ce')")
     others = frame[frame.method != "ltkd"].groupby(CELL, sort=False).accuracy.max()
     gaps = accuracies(name, method="ltkd") - others
     order = frame[frame.method == "ltkd"].set_index(CELL).index
@@ -137,7 +138,7 @@ def test_ltkds_ablations_repeat_its_other_tables():
 
 @pytest.mark.parametrize("name", ["ltkd-1", "ltkd-2", "ltkd-3", "bkd-1"])
 def test_a_longer_tail_is_harder(name):
-    frame = published.read(name).drop_duplicates().sort_values("imbalance_factor")
+    frame = tables.read(name).drop_duplicates().sort_values("imbalance_factor")
     for _, part in frame.groupby(["dataset", "teacher", "student", "method", "group"]):
         assert part.accuracy.is_monotonic_decreasing, part
 
@@ -150,7 +151,7 @@ def test_bkds_summary_repeats_its_tables_rounded(everything):
 
 @pytest.mark.parametrize("name", CLASSES_BY_SHOTS)
 def test_overall_accuracy_is_the_mean_over_classes(name):
-    frame = published.read(name).pivot(index="method", columns="group", values="accuracy").dropna()
+    frame = tables.read(name).pivot(index="method", columns="group", values="accuracy").dropna()
     counts = CLASSES_BY_SHOTS[name]
     mean = frame[["many_shot", "medium_shot", "few_shot"]].to_numpy() @ counts / sum(counts)
     known = [AT_ODDS.get((name, method), 0) for method in frame.index]
@@ -170,7 +171,7 @@ def test_every_name_is_the_packages(everything):
 def test_every_row_of_a_method_is_a_run(everything):
     for row in everything[everything.method.isin(METHODS)].drop_duplicates(SETTING).itertuples():
         networks = {"student": row.student} | ({"teacher": row.teacher} if row.teacher else {})
-        options = published.options(row.options)
+        options = tables.options(row.options)
         config = RunConfig.make(
             dataset=row.dataset,
             profile=row.profile,
@@ -205,11 +206,11 @@ def test_quoted_numbers_name_another_paper(everything):
 
 
 def test_options_are_read_as_a_run_takes_them():
-    assert published.options("") == {}
-    assert published.options("beta=0;rebalanced=false") == {"beta": 0, "rebalanced": False}
+    assert tables.options("") == {}
+    assert tables.options("beta=0;rebalanced=false") == {"beta": 0, "rebalanced": False}
 
 
-@pytest.mark.parametrize("ask", [published.read, published.title])
+@pytest.mark.parametrize("ask", [tables.read, tables.title])
 def test_an_unknown_table_is_named(ask):
     with pytest.raises(LtkdError, match=r"unknown table 'ltkd-7': did you mean 'ltkd-\d'.*known are bkd-1"):
         ask("ltkd-7")

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from ltkd import DataError, LtkdError, RunError, evaluation, recorded
+from ltkd import DataError, LtkdError, RunError, metrics
+from ltkd.explore import recorded
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +31,13 @@ def test_networks_share_the_first_images(recording):
 def test_recorded_logits_are_those_of_the_recorded_runs(recording):
     for name, run in recording.runs.items():
         logits, labels = recording.test(name)
-        found = evaluation.group_accuracy(logits, labels, recording.groups())
+        found = metrics.group_accuracy(logits, labels, recording.groups())
         for group in ("all", "head", "medium", "tail"):  # 3,000 of the 10,000 test images
             assert abs(found[group] - run.result["last"][group]) < 4
 
 
 def test_the_recorded_teacher_is_biased_and_the_balanced_one_is_not(recording):
-    slopes = {n: evaluation.bias_slope(recording.test(n)[0], recording.class_counts) for n in recording.names[:2]}
+    slopes = {n: metrics.bias_slope(recording.test(n)[0], recording.class_counts) for n in recording.names[:2]}
     assert slopes["teacher"] > 0.5 > 0.1 > abs(slopes["balanced teacher"])
 
 

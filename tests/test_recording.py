@@ -2,8 +2,7 @@ import time
 
 import pytest
 from helpers import digits_config
-
-from ltkd.engine.recording import ProgressBar
+from ltkd.training.fit.history import ProgressBar
 
 
 @pytest.mark.parametrize("terminal", [True, False])

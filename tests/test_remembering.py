@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import torch
 from helpers import digits_config, random_dataset
+from ltkd.training.fit.loaders import feed
+from ltkd.training.fit.teacher_cache import Memory, remember
 from torch import nn
 
 from ltkd import ConfigError, RunError, fit
 from ltkd.datasets import Views
-from ltkd.engine import remembering
-from ltkd.engine.feeding import feed
-from ltkd.engine.remembering import Memory, remember
+from ltkd.datasets.normalization import Normalizer
 from ltkd.methods import METHODS
 from ltkd.models import build
-from ltkd.normalization import Normalizer
+from ltkd.training import teacher_cache
 
 CPU = torch.device("cpu")
 N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3
@@ -36,9 +36,9 @@ class Counted(nn.Module):
 @pytest.fixture(autouse=True)
 def no_tables(tmp_path, monkeypatch):
     monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
-    remembering.forget()
+    teacher_cache.forget()
     yield
-    remembering.forget()
+    teacher_cache.forget()
 
 
 @pytest.fixture
@@ -78,12 +78,12 @@ def test_the_network_is_asked_once_about_each_view(pictures):
     assert torch.equal(ask(ALL_PAIRS[:40]), first)
     assert network.shown == 0
     ask([*ALL_PAIRS[:40], (20, 3)])
-    assert network.shown == remembering.CHUNK  # one pass, of always as many images
+    assert network.shown == teacher_cache.CHUNK  # one pass, of always as many images
 
 
 def test_an_answer_does_not_depend_on_which_others_are_asked_with_it(pictures):
     together = remembered(Counted(), pictures)(ALL_PAIRS)
-    remembering.forget()
+    teacher_cache.forget()
     ask = remembered(Counted(), pictures)
     alone = torch.cat([ask([pair]) for pair in ALL_PAIRS[::17]])
     assert torch.equal(alone, together[::17])
@@ -95,7 +95,7 @@ def test_students_of_one_teacher_share_a_table_and_those_of_another_do_not(pictu
     same.shown = other.shown = 0
     remembered(same, pictures)(ALL_PAIRS[:9])
     remembered(other, pictures)(ALL_PAIRS[:9])
-    assert same.shown < remembering.CHUNK <= other.shown
+    assert same.shown < teacher_cache.CHUNK <= other.shown
 
 
 def test_other_images_are_other_answers(pictures):
@@ -107,7 +107,7 @@ def test_other_images_are_other_answers(pictures):
 
 def test_answers_on_disk_outlive_the_process(pictures):
     first = remembered(Counted(), pictures, "disk")(ALL_PAIRS)
-    remembering.forget()
+    teacher_cache.forget()
     network = Counted()
     ask = remembered(network, pictures, "disk")
     network.shown = 0
@@ -116,14 +116,14 @@ def test_answers_on_disk_outlive_the_process(pictures):
 
 
 def test_within_a_shared_folder_answers_are_removed_at_the_end(pictures, tmp_path):
-    with remembering.shared_folder():
+    with teacher_cache.shared_folder():
         remembered(Counted(), pictures, "disk")(ALL_PAIRS)
         assert list((tmp_path / "cache").rglob("*.logits"))
     assert not list((tmp_path / "cache").rglob("*.logits"))
 
 
 def test_over_the_bound_the_teacher_computes_and_the_note_says_so(pictures, monkeypatch):
-    monkeypatch.setattr(remembering, "SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(teacher_cache, "SHARE_OF_MEMORY", 0.0)
     memory = remember({"teacher": Counted()}, pictures, "auto")
     assert memory.tables == {}
     assert "the bound is 0 MiB" in memory.note
@@ -132,7 +132,7 @@ def test_over_the_bound_the_teacher_computes_and_the_note_says_so(pictures, monk
 
 
 def test_the_note_says_what_the_table_takes(pictures, monkeypatch):
-    monkeypatch.setattr(remembering, "_readable", lambda size: f"{size} bytes")
+    monkeypatch.setattr(teacher_cache, "_readable", lambda size: f"{size} bytes")
     size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
     assert remember({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
 
@@ -157,40 +157,40 @@ def test_other_views_of_as_many_are_other_answers(pictures):
     rotated.views = Views(degrees=4)
     network.shown = 0
     remembered(network, rotated)(ALL_PAIRS[:9])
-    assert network.shown >= remembering.CHUNK
+    assert network.shown >= teacher_cache.CHUNK
 
 
 def test_tables_used_longest_ago_make_room_and_the_note_says_so(pictures, monkeypatch):
     size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
-    monkeypatch.setattr(remembering, "_memory", lambda device: 2.5 * size / remembering.SHARE_OF_MEMORY)
+    monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
     notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
     assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
 
 
 def test_tables_of_another_device_make_no_room_and_take_none(pictures, monkeypatch):
     size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
-    monkeypatch.setattr(remembering, "_memory", lambda device: 2.5 * size / remembering.SHARE_OF_MEMORY)
+    monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
     shape = (N_IMAGES, 100 * N_VIEWS, N_CLASSES)
-    elsewhere = remembering.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.bool))
-    monkeypatch.setitem(remembering._tables, ("key", "memory", "cuda:0"), elsewhere)
+    elsewhere = teacher_cache.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.bool))
+    monkeypatch.setitem(teacher_cache._tables, ("key", "memory", "cuda:0"), elsewhere)
     notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
     assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
-    assert elsewhere in remembering._tables.values()
+    assert elsewhere in teacher_cache._tables.values()
 
 
 def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_each_process_remembers(pictures, monkeypatch):
-    with remembering.shared_folder():
+    with teacher_cache.shared_folder():
         assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
-        monkeypatch.setattr(remembering, "_free_disk", lambda: 0)
+        monkeypatch.setattr(teacher_cache, "_free_disk", lambda: 0)
         assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
         with pytest.raises(ConfigError, match="make room there, or use cache = 'auto'"):
             remember({"teacher": Counted()}, pictures, "disk")
 
 
 def test_whether_a_teacher_is_remembered_does_not_depend_on_where(pictures, monkeypatch):
-    monkeypatch.setattr(remembering, "SHARE_OF_MEMORY", 0.0)
+    monkeypatch.setattr(teacher_cache, "SHARE_OF_MEMORY", 0.0)
     alone = remember({"teacher": Counted()}, pictures, "auto").note
-    with remembering.shared_folder():
+    with teacher_cache.shared_folder():
         assert remember({"teacher": Counted()}, pictures, "auto").note == alone
     assert alone.startswith("off")
 

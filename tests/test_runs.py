@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from helpers import digits_config
 from torch import nn
 
-from ltkd import METHODS, Method, Run, RunConfig, RunError, fit, runs, training
+from ltkd import METHODS, Method, Run, RunConfig, RunError, fit, runs
 from ltkd.datasets import load
+from ltkd.training import fit as training
 
 LTKD = digits_config(method="ltkd")
 MEASURES = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ltkd.schedule import Schedule
+from ltkd.config.schedule import Schedule
 
 COSINE_OF_FOUR = [1.0, (2 + 2**0.5) / 4, 0.5, (2 - 2**0.5) / 4]
 

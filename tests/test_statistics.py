@@ -6,7 +6,7 @@ import pytest
 import scipy.stats
 
 from ltkd import ConfigError
-from ltkd.statistics import bootstrap, paired, variance_components
+from ltkd.reproduce.paired import bootstrap, paired, variance_components
 
 
 def series(*values):

@@ -16,15 +16,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from ltkd import ConfigError, DataError
-from ltkd.datasets import (
-    STREAMED,
-    ImageFiles,
-    ImageSet,
-    LongTailedDataset,
-    crops,
-    folders,
-    load,
-)
+from ltkd.datasets import STREAMED, ImageFiles, ImageSet, LongTailedDataset, crops, image_folders, load
 
 SIDE = 32
 every_augmentation = pytest.mark.parametrize("augment", STREAMED)
@@ -341,7 +333,7 @@ collections.deque(images, maxlen=0)
 
 LATE = """
 import multiprocessing, time
-from ltkd.datasets.streaming import _start_worker
+from ltkd.datasets.image_files import _start_worker
 
 def late():
     time.sleep(1)
@@ -447,7 +439,7 @@ def pets(tmp_path, monkeypatch):
 
 
 def test_a_folder_too_large_to_hold_is_streamed(pets, monkeypatch):
-    monkeypatch.setattr(folders, "MEMORY", 11 * 3 * 16 * 16 - 1)
+    monkeypatch.setattr(image_folders, "MEMORY", 11 * 3 * 16 * 16 - 1)
     data = load(str(pets), image_size=16)
     assert data.streamed
     assert data.image_size == 16
@@ -458,20 +450,20 @@ def test_a_folder_too_large_to_hold_is_streamed(pets, monkeypatch):
 
 
 def test_a_folder_just_small_enough_is_held(pets, monkeypatch):
-    monkeypatch.setattr(folders, "MEMORY", 11 * 3 * 16 * 16)
+    monkeypatch.setattr(image_folders, "MEMORY", 11 * 3 * 16 * 16)
     data = load(str(pets), image_size=16)
     assert not data.streamed
     assert "disk" not in data.source
 
 
 def test_a_folder_too_large_to_hold_needs_an_image_size(pets, monkeypatch):
-    monkeypatch.setattr(folders, "MEMORY", 11 * 3 * 40 * 50 - 1)
+    monkeypatch.setattr(image_folders, "MEMORY", 11 * 3 * 40 * 50 - 1)
     with pytest.raises(ConfigError, match="--image-size"):
         load(str(pets))
 
 
 def test_a_long_tail_is_cut_from_files_too(pets, monkeypatch):
-    monkeypatch.setattr(folders, "MEMORY", 0)
+    monkeypatch.setattr(image_folders, "MEMORY", 0)
     data = load(str(pets), image_size=16, profile=[3, 1], seed=1)
     held = all_of(load(str(pets), image_size=16).train)
     assert data.class_counts.tolist() == [3, 1]

@@ -12,12 +12,13 @@ import pytest
 from helpers import digits_config, hears_ctrl_c
 from torch import nn
 
-from ltkd import ConfigError, Interrupted, Method, RunError, fit, runs, training
+from ltkd import ConfigError, Interrupted, Method, RunError, fit, runs
 from ltkd.errors import SweepError
-from ltkd.grids import expand
 from ltkd.methods import METHODS
 from ltkd.models import build
-from ltkd.sweep import in_order, sweep
+from ltkd.reproduce.grids import expand
+from ltkd.reproduce.sweep import in_order, sweep
+from ltkd.training import fit as training
 
 with_jobs = pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 

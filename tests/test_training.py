@@ -15,10 +15,11 @@ from helpers import digits_config, random_dataset
 from PIL import Image
 from torch import nn
 
-from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit, training
+from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit
 from ltkd.datasets import load
-from ltkd.normalization import Normalizer
+from ltkd.datasets.normalization import Normalizer
 from ltkd.runs import checkpoint_bytes
+from ltkd.training import fit as training
 
 FILES = ("logits.npz", "student.safetensors")
 

@@ -6,8 +6,9 @@ import plotly.graph_objects as go
 import pytest
 from plotly.subplots import make_subplots
 
-from ltkd import ConfigError, widgets
-from ltkd.widgets.controls import replace_contents
+from ltkd import ConfigError
+from ltkd.explore import widgets
+from ltkd.explore.widgets.controls import replace_contents
 
 
 def draw(power, kind):

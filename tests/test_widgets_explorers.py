@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 import pytest
 from helpers import random_dataset, softmax
 
-from ltkd import METHODS, ClassGroups, ConfigError, Method, microscope, widgets
+from ltkd import METHODS, ClassGroups, ConfigError, Method
 from ltkd.datasets import class_counts
-from ltkd.saved_logits import SavedLogits
+from ltkd.explore import loss_probe, widgets
+from ltkd.explore.logits import SavedLogits
 
 COUNTS = class_counts("exp", 100, [500] * 100)
 REDRAW_SECONDS = 0.1  # of a processor: other work of the machine does not count
@@ -82,11 +83,11 @@ def test_every_control_in_sight_changes_the_figure(name, small):
 
 def test_every_option_of_every_method_changes_its_loss(small):
     explorer = widgets.loss_microscope(small, methods=["ce"])
-    for method in microscope.methods_on_logits():
+    for method in loss_probe.methods_on_logits():
         if method == "ce":
             continue
         explorer.panel["ce"].value, explorer.panel[method].value = False, True
-        for option in microscope.options_of(method):
+        for option in loss_probe.options_of(method):
             control, before = explorer.panel[f"{method}: {option}"], shown(explorer)
             kept, control.value = control.value, other_value(control)
             assert shown(explorer) != before, (method, option)
@@ -173,8 +174,8 @@ def test_the_microscope_shows_what_the_loss_is(small):
     explorer = widgets.loss_microscope(small, methods=["kd", "ltkd"], batch_size=32)
     explorer.panel["ltkd: alpha"].value = 3.0
     teacher, student, labels = (values[:32] for values in small.pair("train", "teacher", "kd"))
-    method = microscope.make("ltkd", small.class_counts, 3, alpha=3.0)
-    seen = microscope.look(method, student, teacher, labels, small.groups(3))
+    method = loss_probe.make("ltkd", small.class_counts, 3, alpha=3.0)
+    seen = loss_probe.look(method, student, teacher, labels, small.groups(3))
     for axis, by_group in ((2, seen.alone), (3, seen.gradient)):
         for name, size in by_group.items():
             assert bars(explorer.figure, axis)[f"{name} images"][1] == pytest.approx(size)

@@ -16,7 +16,7 @@ from .run import Run, runs_folder
 
 
 class PackedRun(Run):
-    """A finished run in a file that `packing.pack` wrote: config, result and history without its masses; neither
+    """A finished run in a file that `archive.pack` wrote: config, result and history without its masses; neither
     weights nor logits, but how many test images of each class were taken for which (`confusion`)."""
 
     finished = True
