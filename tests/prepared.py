@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 
 import torch
 from helpers import random_dataset
-from ltkd.training.fit.fit import train_epoch
-from ltkd.training.fit.history import ProgressBar
-from ltkd.training.fit.setup import prepare, shape_of
 
 from ltkd import RunConfig, models
 from ltkd._support.seeding import derived_seed
 from ltkd.datasets import LongTailedDataset
+from ltkd.training.fit import train_epoch
+from ltkd.training.history import ProgressBar
+from ltkd.training.setup import prepare, shape_of
 
 COUNTS = (110, 105, 60, 25, 12, 6, 4)  # two classes of many images, two of a medium number, three of few
 SETTINGS = {"teacher": "resnet8", "student": "resnet8x0.5", "imbalance_factor": 1, "epochs": 8, "batch_size": 32}

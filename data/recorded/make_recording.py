@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from ltkd.training.fit.fit import load_dataset
 
 from ltkd import RunConfig, runs
 from ltkd._support.provenance import commit
@@ -23,6 +22,7 @@ from ltkd.datasets.normalization import Normalizer
 from ltkd.explore.recorded import IMAGES, INDEX
 from ltkd.reproduce.sweep import sweep
 from ltkd.runs.archive import portable
+from ltkd.training.fit import load_dataset
 
 HERE = Path(__file__).resolve().parent
 STUDENTS = ("ce", "kd", "bkd", "ltkd")

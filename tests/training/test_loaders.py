@@ -2,7 +2,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from ltkd.training.fit.loaders import batch_sizes, default_workers, feed
 from PIL import Image
 from prepared import prepared
 
@@ -10,6 +9,7 @@ from ltkd import METHODS
 from ltkd.datasets import ImageSet
 from ltkd.datasets.image_files import ImageFiles
 from ltkd.datasets.normalization import Normalizer
+from ltkd.training.loaders import batch_sizes, default_workers, feed
 
 NORMALIZE = Normalizer((0.2, 0.4, 0.6), (0.5, 0.25, 0.3))
 LABELS = torch.arange(23) % 5

@@ -9,10 +9,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import digits_config
-from ltkd.training.fit.fit import train_epoch, train_step
-from ltkd.training.fit.history import ProgressBar
-from ltkd.training.fit.setup import prepare
-from ltkd.training.fit.stepping import Graphed, stepper
 from prepared import SETTINGS as UNTRAINED
 from prepared import Untrained, prepared, seven_classes, weights_of
 from torch import nn
@@ -22,6 +18,10 @@ from ltkd.decomposition import decompose_parts
 from ltkd.losses import rebalance
 from ltkd.methods import TEACHER, Answer, Step
 from ltkd.training import stepping
+from ltkd.training.fit import train_epoch, train_step
+from ltkd.training.history import ProgressBar
+from ltkd.training.setup import prepare
+from ltkd.training.stepping import Graphed, stepper
 
 SETTINGS = {"epochs": 2, "milestones": (0.5,), "batch_size": 32}  # 322 images, or 290: whole batches, and one of two
 every_method = pytest.mark.parametrize("name", METHODS)

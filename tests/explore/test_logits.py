@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 from helpers import digits_config
-from ltkd.training.fit.fit import load_dataset
 
 from ltkd import ConfigError, DataError, fit
 from ltkd.explore.logits import SavedLogits
+from ltkd.training.fit import load_dataset
 
 COUNTS = np.array([30, 10, 5])
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers import about
-from ltkd.training.fit.sampling import SAMPLERS
 from prepared import COUNTS, prepared, same, step_of, weights_of
 
 from ltkd import METHODS, ConfigError, Method, Option, RunConfig, Step, losses
 from ltkd.methods import Distillation, Task, method_class, option_names
+from ltkd.training.sampling import SAMPLERS
 
 TASK = Task.of({"num_classes": 7, "in_channels": 1, "image_size": 8}, COUNTS, None, epochs=8)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import papermill
 import pytest
-from test_notebooks import ALL, NOTEBOOKS
+from notebook_parameters import ALL, NOTEBOOKS
 
 pytestmark = pytest.mark.slow
 BACKWARDS = sorted(ALL, key=lambda path: (path.name, path.parent != NOTEBOOKS), reverse=True)

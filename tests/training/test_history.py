@@ -2,7 +2,8 @@ import time
 
 import pytest
 from helpers import digits_config
-from ltkd.training.fit.history import ProgressBar
+
+from ltkd.training.history import ProgressBar
 
 
 @pytest.mark.parametrize("terminal", [True, False])

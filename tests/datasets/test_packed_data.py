@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from ltkd.training.fit.setup import load_dataset
 from PIL import Image
 from test_sources import parquet_table, png
 
 from ltkd import DataError, RunConfig, datasets
 from ltkd.datasets import packed, sources
+from ltkd.training.setup import load_dataset
 
 pytestmark = pytest.mark.usefixtures("own_cache_no_network")
 

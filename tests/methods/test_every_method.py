@@ -3,7 +3,6 @@
 Teachers, experts and the training before a second stage are runs that the methods share here as anywhere.
 """
 
-import os
 import shutil
 import signal
 import subprocess
@@ -12,7 +11,7 @@ import time
 
 import numpy as np
 import pytest
-from helpers import digits_config
+from helpers import PROJECT, digits_config
 
 from ltkd import METHODS, Interrupted, Run, fit
 from ltkd.datasets import load
@@ -133,7 +132,7 @@ def test_a_run_whose_experts_fell_silent_is_killed_and_goes_on_to_the_same_bytes
         "wait = lambda config, history: time.sleep(60 * (len(history) == 2)); "
         "fit_quietly(config_of('lfme', silence_from=0.0), Path(sys.argv[1]), [wait])"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, folder], cwd=os.path.dirname(__file__))
+    child = subprocess.Popen([sys.executable, "-c", script, folder], cwd=PROJECT / "tests")
     run, started = Run.open(config, folder), time.monotonic()
     try:
         while len((run.load_checkpoint() or {"history": ()})["history"]) < 2 and child.poll() is None:

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 import torch
-from ltkd.training.fit.sampling import SAMPLERS, hold_out
 from scipy.stats import chisquare
+
+from ltkd.training.sampling import SAMPLERS, hold_out
 
 COUNTS = (37, 16, 0, 5, 3, 1)  # one class is not there
 PRESENT = [0, 1, 3, 4, 5]

@@ -236,9 +236,10 @@ def test_the_lines_in_which_an_error_is_caught_are_in_the_code():
 
 @pytest.mark.slow
 def test_another_process_finds_the_same_code():
-    script = "import test_identity as t; print(*map(t.class_code, [t.own_class(), *t.own_values()]))"
+    script = "import test_fingerprint as t; print(*map(t.class_code, [t.own_class(), *t.own_values()]))"
     script += "; print(*map(t.network_fingerprint, t.own_networks()))"
-    where = {"PYTHONPATH": str(PROJECT / "tests"), "PYTHONHASHSEED": "7"}
+    where = {"PYTHONPATH": os.pathsep.join([str(PROJECT / "tests" / "_support"), str(PROJECT / "tests")])}
+    where |= {"PYTHONHASHSEED": "7"}
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=os.environ | where)
     here = [*map(class_code, [own_class(), *own_values()]), *map(network_fingerprint, own_networks())]
     assert done.stdout.split() == here, done.stderr

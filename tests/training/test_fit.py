@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import digits_config, random_dataset
+from helpers import PROJECT, digits_config, random_dataset
 from PIL import Image
 from torch import nn
 
@@ -265,7 +265,7 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path, checkpoint_eve
         "fit(digits_config(method='ltkd', epochs=8, seed=5), runs=sys.argv[1], device='cpu', progress=False, "
         "callbacks=[lambda config, history: time.sleep(0.3 * (config.method == 'ltkd'))])"
     )
-    child = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed"], cwd=os.path.dirname(__file__))
+    child = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed"], cwd=PROJECT / "tests")
     checkpoint = tmp_path / "killed" / config.name / "checkpoint.pt"
     try:
         while not checkpoint.exists() and child.poll() is None:

@@ -4,8 +4,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import digits_config, random_dataset
-from ltkd.training.fit.loaders import feed
-from ltkd.training.fit.teacher_cache import Memory, remember
 from torch import nn
 
 from ltkd import ConfigError, RunError, fit
@@ -14,6 +12,8 @@ from ltkd.datasets.normalization import Normalizer
 from ltkd.methods import METHODS
 from ltkd.models import build
 from ltkd.training import teacher_cache
+from ltkd.training.loaders import feed
+from ltkd.training.teacher_cache import Memory, remember
 
 CPU = torch.device("cpu")
 N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3
