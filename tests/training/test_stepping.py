@@ -454,7 +454,7 @@ def test_images_from_disk_and_several_processes_take_eager_steps(monkeypatch):
 
     cuda, held = torch.device("cuda"), prepared("ce").training
     assert stepper("auto", FromDisk(), cuda).note == "eager: the images come from disk"
-    monkeypatch.setattr(stepping.parallel, "world_size", lambda: 2)
+    monkeypatch.setattr(stepping.distributed, "world_size", lambda: 2)
     assert stepper("auto", held, cuda).note == "eager: several processes train the run"
 
 
