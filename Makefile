@@ -21,9 +21,10 @@ test: check  ## everything that must pass, the notebooks backwards and forwards 
 quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: two minutes
 	$(PYTEST) tests -m "not slow"
 
-check: $(READY)  ## lint and format, notebooks too
+check: $(READY)  ## lint, format (notebooks too), and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(READY)  ## mend what can be mended
 	$(BIN)/ruff check --fix .

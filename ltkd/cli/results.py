@@ -4,8 +4,7 @@ import sys
 from pathlib import Path
 
 from .. import runs
-from .._support.storage import project_folder
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from ..reproduce import claims, compare, cost, tables
 from ..reproduce.grids import table_of
 from ..runs import archive
@@ -50,12 +49,11 @@ def show_table(given):
 
 
 def _recorded_runs():
-    """The folder of the project's own packed runs, where there is one."""
-    folder = project_folder() / "data" / "recorded" / "runs"
-    if folder.is_dir():
-        return [folder]
-    print("not counted: the project's own runs (data/recorded/runs), which come with a checkout alone", file=sys.stderr)
-    return []
+    try:
+        return [runs.recorded_runs()]
+    except DataError as error:
+        print(f"not counted: {error}", file=sys.stderr)
+        return []
 
 
 def _show(frame, readable, csv):

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._support.storage import cache_folder
 from ..errors import ConfigError, DataError, unknown
 from . import large, packed, sources
 from .augmentation import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
@@ -27,6 +28,7 @@ __all__ = [
     "ImageSet",
     "LongTailedDataset",
     "Views",
+    "cache_folder",
     "check_augmentation",
     "check_name",
     "class_counts",
