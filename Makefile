@@ -5,7 +5,7 @@ CPU_BUILDS := https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 .PHONY: workbook html test quick check lab format clean
 
@@ -21,9 +21,10 @@ test: check  ## everything that must pass, the notebooks backwards and forwards 
 quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: two minutes
 	$(PYTEST) tests -m "not slow"
 
-check: $(READY)  ## lint and format, notebooks too
+check: $(READY)  ## lint, format (notebooks too), and which module may import which
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-logo
 
 format: $(READY)  ## mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -2,20 +2,25 @@
 
 from . import datasets, losses, methods, models
 from .config import RunConfig
+from .datasets import SOURCES as DATASETS
+from .datasets import load as load_dataset
 from .decomposition import Decomposition, decompose, group_mass
 from .errors import ConfigError, DataError, Interrupted, LtkdError, RunError, SweepError
 from .groups import ClassGroups
 from .losses import rebalance
 from .methods import METHODS, Method, Option, Step, Task
-from .models import FeatureOutput
+from .models import MODELS, FeatureOutput
+from .models import build as build_model
+from .reproduce.sweep import sweep
 from .runs import Run
-from .sweep import sweep
-from .training import fit
+from .training.fit import fit
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "DATASETS",
     "METHODS",
+    "MODELS",
     "ClassGroups",
     "ConfigError",
     "DataError",
@@ -31,10 +36,12 @@ __all__ = [
     "Step",
     "SweepError",
     "Task",
+    "build_model",
     "datasets",
     "decompose",
     "fit",
     "group_mass",
+    "load_dataset",
     "losses",
     "methods",
     "models",

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from . import __version__, commands
+from . import __version__, cli
 from .errors import Interrupted, LtkdError
 
 
@@ -41,7 +41,7 @@ def build_parser():
     there = parser.add_subparsers(
         title="commands", required=True, metavar="train | sweep | table | runs | check-data | pack-data | benchmark"
     )
-    for add in commands.ADD:
+    for add in cli.ADD:
         add(there)
     return parser
 

@@ -30,28 +30,31 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
-@pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in this hook
+NOTEBOOKS_FIRST = {"test_workbook.py": 0, ".ipynb": 1, "test_notebooks.py": 2}  # all else: 3
+
+
 def pytest_collection_modifyitems(items):
-    """The notebooks come first, all in one process and so with one store of runs: backwards with nothing stored, then
-    in reading order. Everything else is kept together file by file."""
+    """The notebooks come first: backwards with nothing stored, then in reading order."""
     items.sort(key=_turn)
-    for item in items:
-        group = "notebooks" if _turn(item) < LAST else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))
-
-
-LAST = (4,)
 
 
 def _turn(item):
-    """When a test has its turn. Within a notebook the cells keep their order."""
-    if item.path.name == "test_workbook.py":
-        return (0,)
-    if item.path.suffix == ".ipynb":
-        return 1, item.path.name, item.path.parent.name == "solutions"
-    if item.path.name == "test_notebooks.py":
-        return (2,)
-    return LAST
+    """When a test has its turn. Within a file the order stays."""
+    turn = NOTEBOOKS_FIRST.get(item.path.name, NOTEBOOKS_FIRST.get(item.path.suffix, 3))
+    return (turn, item.path.name, item.path.parent.name == "solutions") if turn == 1 else (turn,)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """All tests of notebooks in one process, and so with one store of runs; all else file by file."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Scheduling(LoadScopeScheduling):
+        def _split_scope(self, nodeid):
+            file = Path(nodeid.split("::")[0])
+            return "notebooks" if file.name in NOTEBOOKS_FIRST or file.suffix in NOTEBOOKS_FIRST else str(file)
+
+    return Scheduling(config, log)
 
 
 def pytest_unconfigure(config):

@@ -6,11 +6,11 @@ import torch
 from helpers import random_dataset
 
 from ltkd import RunConfig, models
+from ltkd._support.seeding import derived_seed
 from ltkd.datasets import LongTailedDataset
-from ltkd.engine.job import prepare, shape_of
-from ltkd.engine.recording import ProgressBar
-from ltkd.randomness import derived_seed
-from ltkd.training import train_epoch
+from ltkd.training.fit import train_epoch
+from ltkd.training.history import ProgressBar
+from ltkd.training.setup import prepare, shape_of
 
 COUNTS = (110, 105, 60, 25, 12, 6, 4)  # two classes of many images, two of a medium number, three of few
 SETTINGS = {"teacher": "resnet8", "student": "resnet8x0.5", "imbalance_factor": 1, "epochs": 8, "batch_size": 32}

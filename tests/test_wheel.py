@@ -27,9 +27,11 @@ COMMANDS = {  # what is called after `python -m ltkd`: words that it prints
     "table": ["digits", "ce"],
 }
 CODE = {  # Python that is run: words that it prints
-    "import ltkd.published; print(len(ltkd.published.read()), 'numbers')": ["698 numbers"],
-    "import ltkd.grids; print(ltkd.grids.names())": ["bkd-fig3", "laptop"],
-    "import ltkd.recorded; ltkd.recorded.recording('cifar100-lt')": ["recordings come with a checkout of the project"],
+    "import ltkd.reproduce.tables; print(len(ltkd.reproduce.tables.read()), 'numbers')": ["698 numbers"],
+    "import ltkd.reproduce.grids; print(ltkd.reproduce.grids.names())": ["bkd-fig3", "laptop"],
+    "import ltkd.explore.recorded; ltkd.explore.recorded.recording('cifar100-lt')": [
+        "recordings come with a checkout of the project"
+    ],
 }
 
 

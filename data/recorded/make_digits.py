@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from ltkd import plots, runs
-from ltkd.grids import expand, read_grid
-from ltkd.sweep import sweep
+from ltkd import runs
+from ltkd.explore import plots
+from ltkd.reproduce.grids import expand, read_grid
+from ltkd.reproduce.sweep import sweep
 
 HERE = Path(__file__).resolve().parent
 

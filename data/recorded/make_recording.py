@@ -1,4 +1,4 @@
-"""Train a teacher and its students and record what they say, as `ltkd.recorded` reads it.
+"""Train a teacher and its students and record what they say, as `ltkd.explore.recorded` reads it.
 
   python data/recorded/make_recording.py cifar100-lt --jobs 2                  about 40 minutes on two cores
   python data/recorded/make_recording.py cifar100-lt --recipe cifar-crd        the papers' networks, on a GPU
@@ -16,13 +16,13 @@ import numpy as np
 import torch
 
 from ltkd import RunConfig, runs
-from ltkd.files import write_bytes
-from ltkd.normalization import Normalizer
-from ltkd.packing import portable
-from ltkd.provenance import commit
-from ltkd.recorded import IMAGES, INDEX
-from ltkd.sweep import sweep
-from ltkd.training import load_dataset
+from ltkd._support.provenance import commit
+from ltkd._support.storage import write_bytes
+from ltkd.datasets.normalization import Normalizer
+from ltkd.explore.recorded import IMAGES, INDEX
+from ltkd.reproduce.sweep import sweep
+from ltkd.runs.archive import portable
+from ltkd.training.fit import load_dataset
 
 HERE = Path(__file__).resolve().parent
 STUDENTS = ("ce", "kd", "bkd", "ltkd")

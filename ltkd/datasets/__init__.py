@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._support.storage import cache_folder
 from ..errors import ConfigError, DataError, unknown
 from . import large, packed, sources
-from .folders import read_folder, version
+from .augmentation import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
+from .image_files import ImageFiles
+from .image_folders import read_folder, version
 from .images import ImageSet, LongTailedDataset, Size
 from .longtail import AS_IS, PROFILES, class_counts, longtail_indices, profile_names
-from .streaming import ImageFiles
-from .views import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
 
 __all__ = [
     "AS_IS",
@@ -27,6 +28,7 @@ __all__ = [
     "ImageSet",
     "LongTailedDataset",
     "Views",
+    "cache_folder",
     "check_augmentation",
     "check_name",
     "class_counts",

@@ -4,9 +4,9 @@ import json
 import os
 import warnings
 
+from .._support.fingerprint import digest
+from .._support.storage import cache_folder, write_bytes
 from ..errors import LtkdError
-from ..files import cache_folder, write_bytes
-from ..identity import digest
 from .images import ImageSet, Source
 
 SPLITS = ("train", "test")

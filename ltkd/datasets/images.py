@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import DataError
-from .streaming import ImageFiles, unordered
+from .image_files import ImageFiles, unordered
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ..errors import DataError
 from .decoding import IMAGE_SUFFIXES
-from .folders import streamed
+from .image_folders import streamed
 from .images import Size
 from .listing import class_folders
 from .lists import listed

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from PIL import Image
 
+from .._support.storage import write_bytes
 from ..errors import DataError
-from ..files import write_bytes
 from .cache import SPLITS, cached
 from .decoding import decode, opened, resize
 from .images import Source, image_set

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .._support.storage import TEMPORARY, alone, project_folder
 from ..errors import DataError
-from ..files import TEMPORARY, alone, project_folder
 from .cache import cached
 from .decoding import decode, resize
-from .folders import read_folder
+from .image_folders import read_folder
 from .images import Size, Source, image_set
 
 

@@ -3,12 +3,12 @@
 from ..errors import ConfigError, unknown
 from .base import TEACHER, Answer, Batch, Method, Option, Scan, Step, Task, TeacherSpec, check_terms
 from .bbn import BBN
+from .crt import CRT, BKDThenCRT
 from .distillation import BKD, DIST, DKD, KD, LTKD, CrossEntropy, Distillation
-from .feature_maps import CATKD, FeatureDistillation, FitNet, ReviewKD
+from .features import CATKD, FeatureDistillation, FitNet, ReviewKD
 from .lfme import LFME
-from .longtail import LDAM, BalancedSoftmax, ClassBalanced, ClassBalancedFocal, Focal, LogitAdjusted
+from .long_tailed import LDAM, BalancedSoftmax, ClassBalanced, ClassBalancedFocal, Focal, LogitAdjusted
 from .oltr import OLTR
-from .retraining import CRT, BKDThenCRT
 
 __all__ = [
     "METHODS",

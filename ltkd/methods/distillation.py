@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import torch.nn.functional as F
 
-from .. import losses, parallel
+from .. import losses
+from .._support import distributed
 from ..decomposition import group_mass
 from .base import Method, Option
-from .longtail import DEFERRED, ClassWeighted
+from .long_tailed import DEFERRED, ClassWeighted
 
 
 class CrossEntropy(Method):
@@ -115,7 +116,7 @@ class LTKD(Distillation):
 
     def _mass_of_all_processes(self, step):
         """The teacher's group mass summed over the whole batch, where this process has only a part of it."""
-        if parallel.world_size() == 1:
+        if distributed.world_size() == 1:
             return None
         mass = group_mass(step.teacher_logits, self.task.groups, temperature=self.temperature)
-        return parallel.total(mass.sum(0))
+        return distributed.total(mass.sum(0))

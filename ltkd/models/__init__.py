@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from ..errors import ConfigError, unknown
-from . import zoo
+from . import timm
 from .features import FeatureOutput
 from .mobilenet import MobileNetV1, MobileNetV2
-from .published_weights import WEIGHTS, load_published
+from .pretrained import WEIGHTS, load_published
 from .resnet import BasicBlock, BasicBlockA, Bottleneck, ResNet, imagenet_stem
 from .shufflenet import ShuffleNetV1
 from .staged import StagedNetwork
@@ -77,8 +77,8 @@ def build(name, *, num_classes, in_channels=3, image_size=32, generator=None, pr
     published = pretrained and base != name
     generator = generator or torch.Generator().manual_seed(0)
     shape = {"num_classes": num_classes, "in_channels": in_channels, "image_size": image_size}
-    if name.startswith(zoo.PREFIX):
-        return zoo.build(base, pretrained=published, generator=generator, **shape)
+    if name.startswith(timm.PREFIX):
+        return timm.build(base, pretrained=published, generator=generator, **shape)
     with torch.device("meta"):  # no memory, no random draws: the weights are drawn below
         network = MODELS[name](**shape)
     network = network.to_empty(device="cpu")
@@ -90,10 +90,10 @@ def build(name, *, num_classes, in_channels=3, image_size=32, generator=None, pr
 
 def check_name(name, kind="model"):
     """Raise ConfigError unless `build` knows the name. kind: what the message calls it ("model for the student")."""
-    if isinstance(name, str) and name.startswith(zoo.PREFIX):
-        zoo.check_name(name.removesuffix(PRETRAINED))
+    if isinstance(name, str) and name.startswith(timm.PREFIX):
+        timm.check_name(name.removesuffix(PRETRAINED))
     elif name not in MODELS:
-        raise unknown(kind, name, [*MODELS, f"{zoo.PREFIX}<a network of timm>"])
+        raise unknown(kind, name, [*MODELS, f"{timm.PREFIX}<a network of timm>"])
 
 
 def initialise(network, generator):

@@ -10,7 +10,7 @@
 """
 
 from .run import Run, checkpoint_bytes, predict, runs_folder
-from .store import PackedRun, all_runs, packed_runs, strangers, unpacked
+from .store import PackedRun, all_runs, packed_runs, recorded_runs, strangers, unpacked
 from .tables import OWN_SUBSET, REPORTED, designs, interval, summarise, table, tabulate
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "interval",
     "packed_runs",
     "predict",
+    "recorded_runs",
     "runs_folder",
     "strangers",
     "summarise",

@@ -14,11 +14,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from .. import methods, models
+from .._support.seeding import own_randomness
+from .._support.storage import TEMPORARY, alone, project_folder, write_bytes
 from ..config import CUSTOM, RunConfig
+from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
-from ..files import TEMPORARY, alone, project_folder, write_bytes
-from ..normalization import Normalizer
-from ..randomness import own_randomness
 
 
 def runs_folder(folder=None):

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
+from .._support.storage import project_folder
 from ..config import RunConfig
-from ..errors import RunError
+from ..errors import DataError, RunError
 from .run import Run, runs_folder
 
 
 class PackedRun(Run):
-    """A finished run in a file that `packing.pack` wrote: config, result and history without its masses; neither
+    """A finished run in a file that `archive.pack` wrote: config, result and history without its masses; neither
     weights nor logits, but how many test images of each class were taken for which (`confusion`)."""
 
     finished = True
@@ -73,6 +74,14 @@ def all_runs(folder=None):
         if run is not None and (run.config.id not in found or run.finished > found[run.config.id].finished):
             found[run.config.id] = run
     return list(found.values())
+
+
+def recorded_runs():
+    """The folder of the project's own packed runs. Raises DataError without a checkout."""
+    folder = project_folder() / "data" / "recorded" / "runs"
+    if not folder.is_dir():
+        raise DataError("the project's own runs (data/recorded/runs) come with a checkout of it, not with the package")
+    return folder
 
 
 def packed_runs(folder=None):

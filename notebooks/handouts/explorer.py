@@ -10,9 +10,10 @@ from jinja2 import Template
 from pages import asset, figure, frame
 from plotly.offline import get_plotlyjs
 
-from ltkd import ClassGroups, evaluation, plots
+from ltkd import ClassGroups
 from ltkd.datasets import class_counts, profile_names
-from ltkd.widgets.batches import MOST_GROUPS
+from ltkd.explore import batch_terms, plots
+from ltkd.explore.widgets.batches import MOST_GROUPS
 
 TITLE = "Sliders without Python"
 SHOWS = "Five figures with sliders: the long tail, the teacher's bias, rebalancing, the parts of the KL, training."
@@ -136,7 +137,7 @@ def counts(recording):
 def mass(recording, sets):
     groups = ClassGroups.by_rank(recording.class_counts, MOST_GROUPS)
     logits, _ = sets["teacher, long-tailed"]
-    before = evaluation.batch_mass(logits, groups, batch_size=64, temperature=4.0)
+    before = batch_terms.batch_mass(logits, groups, batch_size=64, temperature=4.0)
     drawn = plots.mass_per_batch({"teacher's own": before, "rebalanced": before}, groups.names)
     equation = equations.display(
         r"\hat p_{\mathcal G}=\frac{s_{\mathcal G}\,p_{\mathcal G}}{\sum_{\mathcal K} s_{\mathcal K}\,p_{\mathcal K}}"

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import nbformat
 
+from ltkd._support.storage import write_bytes
 from ltkd.errors import LtkdError
-from ltkd.files import write_bytes
-from ltkd.recorded import Recording, recording
+from ltkd.explore.recorded import Recording, recording
 
 try:
     import explorer

@@ -8,9 +8,9 @@ from functools import partial
 import nbformat
 import pytest
 from helpers import PROJECT
+from notebook_parameters import NAMES, OTHER
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from test_notebooks import NAMES, OTHER
 
 NOTEBOOKS = PROJECT / "notebooks"
 pytestmark = pytest.mark.slow

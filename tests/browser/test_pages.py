@@ -9,9 +9,10 @@ import pytest
 import torch
 from helpers import PROJECT
 
-from ltkd import ClassGroups, decompose, evaluation
+from ltkd import ClassGroups, decompose, metrics
+from ltkd.explore import batch_terms
+from ltkd.explore.recorded import recording
 from ltkd.losses import rebalance
-from ltkd.recorded import recording
 
 pytestmark = pytest.mark.slow
 NOTEBOOKS = PROJECT / "notebooks"
@@ -124,9 +125,9 @@ def test_the_explorers_group_mass_is_the_packages(temperature, batch, n_groups, 
     sets = {"long-tailed": record.train("teacher")[0][:1024], "balanced": shown()[0]}
     for images, logits in sets.items():
         drawn = turn(explorer, "mass", network="teacher", images=images, **chosen)
-        own = evaluation.batch_mass(logits, groups, batch_size=batch, temperature=temperature)
+        own = batch_terms.batch_mass(logits, groups, batch_size=batch, temperature=temperature)
         np.testing.assert_allclose(np.array(drawn[:n_groups]).T, own, rtol=1e-4)
-        rows = evaluation.batch_mass(logits, groups, batch_size=1, temperature=temperature)[: len(own) * batch]
+        rows = batch_terms.batch_mass(logits, groups, batch_size=1, temperature=temperature)[: len(own) * batch]
         after = [rebalance(torch.tensor(part)).sum(0) for part in rows.reshape(len(own), batch, -1)]
         np.testing.assert_allclose(np.array(drawn[n_groups:]).T, torch.stack(after), rtol=1e-4)
 
@@ -147,7 +148,7 @@ def test_the_explorers_accuracies_are_the_packages(explorer):
     record = recording("cifar100-lt")
     logits, labels = shown("kd")
     adjusted = logits.astype(float) - 1.5 * np.log(record.class_counts / record.class_counts.sum())
-    expected = evaluation.group_accuracy(adjusted, labels, ClassGroups.by_rank(record.class_counts))
+    expected = metrics.group_accuracy(adjusted, labels, ClassGroups.by_rank(record.class_counts))
     drawn = turn(explorer, "prior", network="kd", tau=1.5)
     assert [y[0] for y in drawn] == pytest.approx([expected[name] for name in ("head", "medium", "tail")])
 

@@ -1,0 +1,32 @@
+"""Where a number comes from: the hardware, the versions and the commit that a run's record carries."""
+
+import platform
+import subprocess
+
+import torch
+
+from .storage import checkout
+
+
+def hardware(device):
+    """What the run was computed on, in words."""
+    chip = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        "device": f"{device.type}: {chip}",
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def commit():
+    """The commit of the checkout that this package is in, with '+' where files differ from it; None elsewhere."""
+    if checkout() is None:
+        return None
+    git = ["git", "-C", str(checkout())]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True, timeout=10)
+        dirty = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return head.stdout.strip() + ("+" if dirty.stdout.strip() else "")

@@ -1,0 +1,351 @@
+"""RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
+
+import math
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+from typing import get_args
+
+from .. import datasets, methods, models
+from .._support.fingerprint import class_code, digest
+from .._support.seeding import derived_seed
+from ..datasets.normalization import NORMALIZATIONS
+from ..errors import ConfigError, unknown
+from .recipes import RECIPES, recipe_for
+from .schedule import SCHEDULES, Schedule
+
+KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", dict: "a dict of options"}
+CUSTOM = "custom:"  # begins the name of a data set or network that the caller handed over as an object
+FOLLOWS = {"subset_seed": "seed", "teacher_epochs": "epochs", "teacher_lr": "lr"}  # where they are not set
+N_GROUPS = 3  # of a method that knows groups, where it is not set
+
+
+def _setting(default, help, **limits):
+    """A field of RunConfig; `low` and `high` are allowed values, `above` is not."""
+    return field(default=default, metadata={"help": help, **limits})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """All that determines a run. `RunConfig.make` fills in a recipe; this constructor fills in plain defaults.
+
+    Every field is checked on construction: ConfigError says which is wrong, what is allowed and what to do. Then the
+    config is brought to one normal form: what follows from another setting is filled in (`subset_seed`,
+    `teacher_epochs`, `teacher_lr`, `n_groups`, a folder's full path and `dataset_version`), and what has no effect is
+    None. Two configs of one id have the same values, `recipe` aside. `dataclasses.replace` keeps what was filled in:
+    to vary a seed, make another config.
+    """
+
+    recipe: str = _setting("digits", "named set of defaults", names=RECIPES)
+    dataset: str = _setting("digits", "data set, or a folder with train/<class>/* and test/<class>/*")
+    imbalance_factor: float = _setting(20.0, "images of the largest class over images of the smallest", low=1)
+    dataset_version: str | None = _setting(None, "fingerprint of a folder's files; filled in")
+    profile: str | tuple = _setting("exp", "how counts fall from class to class, or one count a class: 90,40,12")
+    subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
+    image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
+    held_out: float = _setting(
+        0.0, "share of each class's training images kept from training, for methods that steer by them", low=0, high=0.5
+    )
+    classes: tuple | None = _setting(None, "learn these classes only, numbered anew: 0,1,2")
+    teaches: bool = _setting(False, "trained to teach: with initial weights and batches of a draw of its own")
+    n_groups: int | None = _setting(None, "groups that LTKD splits the classes into (default: 3)", low=1)
+    teacher: str | None = _setting("resnet8", "network that teaches")
+    student: str = _setting("resnet8x0.5", "network that is trained")
+    method: str = _setting("ltkd", "what the student minimises", names=methods.METHODS)
+    options: dict = field(default_factory=dict, metadata={"help": "the method's own options"})
+    epochs: int = _setting(24, "passes over the training set", low=1)
+    teacher_epochs: int | None = _setting(None, "epochs of the teacher (default: --epochs)", low=1)
+    batch_size: int = _setting(64, "images a step", low=1)
+    lr: float = _setting(0.05, "learning rate of SGD", above=0)
+    teacher_lr: float | None = _setting(
+        None, "learning rate of the teacher (default: the recipe's, else --lr)", above=0
+    )
+    lr_schedule: str = _setting("steps", "how the learning rate falls", names=SCHEDULES)
+    lr_warmup: float = _setting(
+        0.0, "fraction of the epochs over which the learning rate grows linearly", low=0, high=1
+    )
+    milestones: tuple = _setting((0.75, 0.9), "fractions of the epochs after which the learning rate falls")
+    lr_decay: float = _setting(0.1, "factor by which it falls", above=0, high=1)
+    momentum: float = _setting(0.9, "momentum of SGD", low=0, high=1)
+    nesterov: bool = _setting(False, "Nesterov's momentum")
+    weight_decay: float = _setting(5e-4, "weight decay", low=0)
+    augmentation: str = _setting("crop1", "how training images are varied", names=datasets.AUGMENTATIONS)
+    normalization: str = _setting(
+        "data", "mean and deviation of which data set; 'data': of the training images", names=NORMALIZATIONS
+    )
+    test_every: int = _setting(5, "test after every so many epochs, and after each one from the first milestone", low=1)
+    seed: int = _setting(0, "draws initial weights, order and augmentation", low=0)
+
+    def __post_init__(self):
+        for f in fields(self):
+            object.__setattr__(self, f.name, _check(f, getattr(self, f.name)))
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("nesterov = True needs a momentum above 0; set one or leave nesterov out")
+        method = methods.METHODS[self.method]
+        object.__setattr__(self, "options", method.complete(self.options))
+        if method.has_teacher() and self.teacher is None:
+            raise ConfigError(f"method {self.method!r} needs a teacher: name a network, such as 'resnet20'")
+        if "held_out" in method.settings and not self.held_out:
+            raise ConfigError(f"method {self.method!r} steers by images held out: set held_out above 0, such as 0.1")
+        for role, name in (("teacher", self.teacher), ("student", self.student)):
+            if name is not None and not name.startswith(CUSTOM):
+                models.check_name(name, f"model for the {role}")
+        self._normalise(method)
+
+    def _normalise(self, method):
+        """Fill in what follows from other settings, and drop what has no effect."""
+        filled = {name: getattr(self, source) for name, source in FOLLOWS.items() if getattr(self, name) is None}
+        if not method.has_teacher():  # then the run is the same with any teacher
+            filled |= {"teacher": None, "teacher_epochs": None, "teacher_lr": None}
+        elif self.teacher.startswith(CUSTOM):  # a teacher that is handed over is not trained
+            filled |= {"teacher_epochs": None, "teacher_lr": None}
+        if not method.has_teacher() and class_code(method) is None:
+            filled["n_groups"] = None  # the package's methods without a teacher know no groups
+        elif self.n_groups is None:
+            filled["n_groups"] = N_GROUPS
+        if self.dataset_version is None and self.of_folder:
+            datasets.check_name(self.dataset)
+            filled |= {"dataset": str(Path(self.dataset).resolve()), "dataset_version": datasets.version(self.dataset)}
+        for name, value in filled.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def make(cls, recipe=None, **overrides):
+        """A config from a recipe (default: the data set's own) and what the caller wants otherwise.
+
+        overrides: any field, and any option of the method by its own name: make(method="ltkd", alpha=2.0).
+        """
+        recipe = recipe or recipe_for(overrides.get("dataset", "digits"))
+        if recipe not in RECIPES:
+            raise unknown("recipe", recipe, RECIPES)
+        known = {f.name for f in fields(cls)}
+        option_names = methods.option_names()
+        for name in overrides:
+            if name not in known and name not in option_names:
+                raise unknown("parameter", name, [*known, *option_names])
+        given = {k: v for k, v in overrides.items() if k in known}
+        options = _check_options(given.pop("options", {})) | {k: v for k, v in overrides.items() if k not in known}
+        method = methods.METHODS[_check_name("method", given.get("method", "ltkd"), methods.METHODS)]
+        if clash := known & set(method.options()):
+            raise ConfigError(f"{method.__name__} has an option {min(clash)!r}, a setting of every run: rename it")
+        networks = {"student": given.get("student"), "teacher": given.get("teacher")}
+        usual = method.settings | RECIPES[recipe].usual(given.get("method", "ltkd"), **networks)
+        settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in known} | given
+        settings |= _reconcile(settings, overrides)
+        return cls(recipe=recipe, options={k: v for k, v in usual.items() if k not in known} | options, **settings)
+
+    @classmethod
+    def from_dict(cls, record):
+        """The config that `to_dict` wrote."""
+        known = {f.name for f in fields(cls)}
+        for name in record:
+            if name not in known:
+                raise unknown("field of a stored config", name, known)
+        return cls(**record)
+
+    def to_dict(self):
+        """The fields as plain values that JSON can hold."""
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+    @property
+    def id(self):
+        """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name.
+
+        Only what differs from the plain defaults enters, so that a setting or option of a later version does not
+        rename the runs that came before it.
+        """
+        method = methods.METHODS[self.method]
+        code, revisions = class_code(method), methods.revisions(method)
+        plain = _plain_defaults()
+        record = {k: v for k, v in self._unfilled().items() if v != plain[k] and k != "recipe"}
+        record["options"] = method.without_defaults(self.options)
+        record |= {"code": code} if code else {}
+        record |= {"revisions": revisions} if any(revisions) else {}
+        return digest(record, 10)
+
+    @property
+    def name(self):
+        """A readable name that ends in the id; the name of the run's folder."""
+        data = f"{_plain(self.dataset)}-{self._profile_name()}{self.imbalance_factor:g}"
+        if self.classes is not None:
+            data += f"-{len(self.classes)}classes"
+        return f"{data}-{_plain(self.student)}-{self.method}-s{self.seed}-{self.id}"
+
+    @property
+    def of_folder(self):
+        """Whether the data set is a folder, neither a name nor an object of the caller's."""
+        return self.dataset not in datasets.SOURCES and not self.dataset.startswith(CUSTOM)
+
+    def _profile_name(self):
+        if not isinstance(self.profile, str):
+            return "counts"
+        return f"{self.profile}-" if self.profile[-1].isdigit() else self.profile
+
+    def _unfilled(self):
+        """The fields as `to_dict` has them, but None where a value is the one that is filled in."""
+        usual = {name: getattr(self, source) for name, source in FOLLOWS.items()} | {"n_groups": N_GROUPS}
+        return self.to_dict() | {name: _unless(value, getattr(self, name)) for name, value in usual.items()}
+
+    def schedule(self):
+        """The learning rate over the epochs."""
+        return Schedule(self.lr_schedule, self.epochs, self.lr, self.lr_warmup, self.milestones, self.lr_decay)
+
+    def derived_seed(self, *parts):
+        """A seed for one of the run's draws; a teacher's differ from those of the students of the same seed, so that
+        they neither begin alike nor see the same batches."""
+        role = ("teacher", self.classes) if self.teaches else ()
+        return derived_seed(self.seed, *role, *parts)
+
+    def overrides(self):
+        """What differs from the recipe: {field or option: value}."""
+        networks = {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
+        same = {"dataset": self.dataset, "dataset_version": self.dataset_version}
+        same |= {"method": self.method, "seed": self.seed} | networks
+        recipe = RunConfig.make(self.recipe, **same)
+        expected, ours, theirs = recipe.to_dict(), self._unfilled(), recipe._unfilled()
+        usual = _plain_defaults() | RECIPES[self.recipe].defaults
+        followed = {k for k in ours if ours[k] is None and theirs[k] is None}
+        changed = {k: v for k, v in self.to_dict().items() if v != expected[k] and k not in {"options", *followed}}
+        changed |= {k: v for k, v in networks.items() if v != usual[k]}
+        return changed | {k: v for k, v in self.options.items() if v != expected["options"][k]}
+
+    def assumptions(self):
+        """What no paper states among this run's values: {field or method.option: reason}."""
+        changed = self.overrides()
+        return {
+            key: why
+            for key, why in RECIPES[self.recipe].assumptions.items()
+            if key.split(".")[-1] not in changed and ("." not in key or key.startswith(f"{self.method}."))
+        }
+
+    def for_teacher(self, spec=None):
+        """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone. spec: TeacherSpec
+        of one of several."""
+        own = {
+            "student": self.teacher,
+            "teacher": None,
+            "method": "ce",
+            "options": {},
+            "n_groups": None,
+            "teaches": True,
+        }
+        own |= {"epochs": self.teacher_epochs, "lr": self.teacher_lr}
+        if spec:
+            own |= {"batch_size": max(1, round(spec.batch * self.batch_size)), **spec.settings}
+        if spec and spec.classes is not None:  # numbered as this run numbers its own
+            own["classes"] = spec.classes if self.classes is None else tuple(self.classes[c] for c in spec.classes)
+        return replace(self, **own)
+
+    def for_parent(self):
+        """The run whose student this one goes on with; None where training has one stage."""
+        parent = methods.METHODS[self.method].parent
+        if parent is None:
+            return None
+        options = {k: v for k, v in self.options.items() if k in parent.options()}
+        return replace(self, method=methods.name_of(parent), options=options)
+
+    def builds_on(self):
+        """The configs of the runs that are trained before this one, as far as they are known without the data."""
+        method, before = methods.METHODS[self.method], [self.for_parent()] if self.for_parent() else []
+        if self.teacher and not self.teacher.startswith(CUSTOM) and method.teachers is methods.Method.teachers:
+            before.append(self.for_teacher())
+        return before
+
+
+def _reconcile(settings, given):
+    """An imbalance factor shapes the data only through a profile that falls: make the two agree, or say so."""
+    factor, profile = given.get("imbalance_factor", 1), settings.get("profile", "exp")
+    if isinstance(profile, str) and profile != datasets.AS_IS:
+        return {}
+    if factor == 1:
+        return {"imbalance_factor": 1.0}
+    if "profile" not in given:  # asked to cut a folder that would be taken as it is
+        return {"profile": "exp"}
+    raise ConfigError(
+        f"imbalance_factor = {factor} has no effect with profile {settings['profile']!r}; leave it out, or choose a "
+        f"profile that falls: {', '.join(datasets.PROFILES)}"
+    )
+
+
+def _plain(name):
+    """A name that can be part of a folder's name."""
+    name = name.removeprefix(CUSTOM).rstrip("/").split("/")[-1]
+    return "".join(c if c.isalnum() or c in "._" else "-" for c in name)
+
+
+@cache
+def _plain_defaults():
+    """The defaults of all fields, None where a value follows from others: {name: value}."""
+    return RunConfig()._unfilled()
+
+
+def _unless(usual, value):
+    """`value`, but None where it is the usual one."""
+    return None if value == usual else value
+
+
+def _check(setting, value):
+    """`value` as the type of the field; raise ConfigError where it is not of the type or out of range."""
+    name, limits = setting.name, setting.metadata
+    if value is None and type(None) in get_args(setting.type):
+        return None
+    if (names := limits.get("names")) is not None:
+        return _check_name(name, value, names)
+    if name == "profile":
+        return _check_profile(value)
+    if name == "milestones":
+        return _check_milestones(value)
+    if name == "classes":
+        return _check_classes(value)
+    kind = next((t for t in get_args(setting.type) if t is not type(None)), setting.type)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"{name} = {value!r}: must be {KINDS[kind]}")
+    if kind in (int, float):
+        _check_range(name, value, limits)
+    return value
+
+
+def _check_name(name, value, names):
+    if not isinstance(value, str) or value not in names:
+        raise unknown(name, value, names)
+    return value
+
+
+def _check_options(value):
+    if not isinstance(value, dict):
+        raise ConfigError(f"options = {value!r}: must be a dict of the method's options")
+    return value
+
+
+def _check_range(name, value, limits):
+    low, above, high = limits.get("low"), limits.get("above"), limits.get("high", math.inf)
+    too_low = (low is not None and not value >= low) or (above is not None and not value > above)
+    if too_low or not math.isfinite(value) or value > high:
+        bound = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else "finite"
+        upper = f" and at most {high:g}" if math.isfinite(high) else " and finite"
+        raise ConfigError(f"{name} = {value}: must be {bound}{upper}")
+
+
+def _check_profile(value):
+    if isinstance(value, str):
+        if value not in datasets.profile_names():
+            raise unknown("profile", value, [*datasets.profile_names(), "one count a class"])
+        return value
+    if not isinstance(value, list | tuple) or not all(isinstance(n, int) and n >= 1 for n in value):
+        raise ConfigError(f"profile = {value!r}: must be a name or one whole number of at least 1 for each class")
+    return tuple(value)
+
+
+def _check_milestones(value):
+    if not isinstance(value, list | tuple) or not all(isinstance(m, int | float) and 0 < m < 1 for m in value):
+        raise ConfigError(f"milestones = {value!r}: must be fractions of the epochs, between 0 and 1")
+    return tuple(sorted(float(m) for m in value))
+
+
+def _check_classes(value):
+    whole = isinstance(value, list | tuple) and all(isinstance(c, int) and c >= 0 for c in value)
+    if not whole or len(value) < 2 or len(set(value)) < len(value):
+        raise ConfigError(f"classes = {value!r}: must be two or more different class numbers, counted from 0")
+    return tuple(value)

@@ -1,0 +1,321 @@
+"""What training costs on this machine, beside a loop written the usual way; both are measured in turn, in one run.
+
+The usual way: pictures as PIL images, cropped, mirrored and normalised by torchvision in DataLoader's workers, the
+teacher asked at every step, in a process of its own, which nothing of ours has touched. The images are random: speed
+does not depend on what they show.
+"""
+
+import functools
+import json
+import statistics
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from .. import losses, models
+from .._support.provenance import commit, hardware
+from ..config import RunConfig
+from ..datasets import ImageSet, LongTailedDataset, class_counts
+from ..datasets.normalization import NORMALIZATIONS
+from ..groups import ClassGroups
+from ..training import teacher_cache
+from ..training.fit import pick_device, train_epoch
+from ..training.history import ProgressBar
+from ..training.setup import prepare
+
+NUM_CLASSES, SIDE, IMBALANCE = 100, 32, 100
+LOSS_CLASSES = (100, 1000, 8142)  # CIFAR-100, ImageNet, iNaturalist 2018
+
+
+def _setting(default, help):
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is measured."""
+
+    teacher: str = _setting("resnet20", "network that teaches")
+    student: str = _setting("resnet8", "network that is trained")
+    batch_size: int = _setting(64, "images a step")
+    images: int = _setting(10847, "images an epoch; CIFAR-100-LT at imbalance factor 100 has 10847")
+    rounds: int = _setting(5, "how often each loop is measured")
+    jobs: int = _setting(2, "runs side by side")
+    workers: int = _setting(2, "processes of the plain loop's DataLoader")
+    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    compiled: bool = _setting(True, "measure compiled losses too")
+
+
+QUICK = {"images": 1280, "rounds": 3, "compiled": False}
+
+
+def benchmark(setup):
+    """All that the command prints, as a dict: rows, losses, memory, setup, hardware, commit."""
+    device = pick_device(setup.device)
+    teacher_cache.forget()
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        loops = {
+            "plain loop": lambda: apart.submit(plain_epoch, setup).result(),
+            "teacher asked at every step": our_loop(setup, device, "off"),
+            "teacher remembered": our_loop(setup, device, "memory"),
+        }
+        if device.type == "cuda":
+            loops["teacher remembered, no CUDA graph"] = our_loop(setup, device, "memory", "eager")
+        first = {name: _rate(loop, setup.images) for name, loop in loops.items()}  # warms up, and fills the table
+        rates = {name: [] for name in loops}
+        for _ in range(setup.rounds):
+            for name, loop in loops.items():
+                rates[name].append(_rate(loop, setup.images))
+    rows = {
+        "plain loop": rates["plain loop"],
+        "teacher asked at every step": rates["teacher asked at every step"],
+        "teacher remembered, first epoch": [first["teacher remembered"]],
+        "teacher remembered": rates["teacher remembered"],
+    }
+    rows |= {name: values for name, values in rates.items() if name not in rows}
+    if setup.jobs > 1:
+        rows[f"teacher remembered, {setup.jobs} students side by side"] = [side_by_side(setup)]
+    return {
+        "rows": rows,
+        "losses": {str(n): loss_cost(n, setup, device) for n in LOSS_CLASSES},
+        "memory": memory(device),
+        "setup": vars(setup),
+        "hardware": hardware(device),
+        "commit": commit(),
+    }
+
+
+def _rate(loop, images):
+    """Images a second of one pass."""
+    started = time.perf_counter()
+    loop()
+    _synchronise()
+    return images / (time.perf_counter() - started)
+
+
+def _synchronise():
+    """Wait for what a GPU still has to do."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+# --- our loop ----------------------------------------------------------------------------------------------------
+
+
+def our_loop(setup, device, cache, step="auto"):
+    """One epoch of `fit`'s own loop, as a function without arguments."""
+    job = _job(setup, device, cache, step)
+    epochs = iter(range(1, 10**6))
+    bar = ProgressBar(job.config, 1, setup.images, 0, show=False)
+    return lambda: train_epoch(job, _same_views(next(epochs), cache), bar)
+
+
+def _same_views(epoch, cache):
+    """With a memory every pass shows the first epoch's views, so that the second finds its table filled."""
+    return 1 if cache != "off" else epoch
+
+
+def _job(setup, device, cache, step):
+    config = RunConfig.make(
+        "cifar-crd",
+        teacher=setup.teacher,
+        student=setup.student,
+        method="ltkd",
+        batch_size=setup.batch_size,
+        imbalance_factor=IMBALANCE,
+    )
+    teacher = _network(setup.teacher)
+    return prepare(config, _data(setup), device, teacher=teacher, workers=0, cache=cache, step=step)
+
+
+def _network(name):
+    return models.build(name, num_classes=NUM_CLASSES, image_size=SIDE)
+
+
+def _data(setup):
+    counts = class_counts("exp", IMBALANCE, np.full(NUM_CLASSES, 500))
+    shares = np.cumsum(counts) / counts.sum()
+    labels = torch.from_numpy(np.searchsorted(shares, (np.arange(setup.images) + 0.5) / setup.images))
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.randint(256, (setup.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
+    names = tuple(map(str, range(NUM_CLASSES)))
+    train = ImageSet(pictures, labels)
+    return LongTailedDataset("random", train, train.subset(torch.arange(2)), names, "random numbers")
+
+
+def side_by_side(setup):
+    """Images a second of several students together, each in a process with its share of the threads, all reading one
+    table of the teacher's answers."""
+    threads = max(1, torch.get_num_threads() // setup.jobs)
+    context = get_context("spawn")
+    with teacher_cache.shared_folder(), context.Manager() as manager:
+        start = manager.Barrier(setup.jobs)
+        with ProcessPoolExecutor(setup.jobs, context, torch.set_num_threads, (threads,)) as pool:
+            spans = list(pool.map(_student, [setup] * setup.jobs, [start] * setup.jobs))
+    seconds = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    return setup.jobs * setup.rounds * setup.images / seconds
+
+
+def _student(setup, start):
+    loop = our_loop(setup, pick_device(setup.device), "disk")
+    loop()
+    start.wait()
+    begin = time.monotonic()
+    for _ in range(setup.rounds):
+        loop()
+    return begin, time.monotonic()
+
+
+# --- the usual way -----------------------------------------------------------------------------------------------
+
+
+class Pictures(Dataset):
+    """Images as torchvision's CIFAR classes hand them out: one PIL image at a time, transformed."""
+
+    def __init__(self, images, transform):
+        self.pixels = images.images.permute(0, 2, 3, 1).numpy()
+        self.labels, self.transform = images.labels.tolist(), transform
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+def plain_epoch(setup):
+    """One pass of the plain loop, which this process makes at the first call."""
+    plain_loop(setup)()
+
+
+@functools.cache
+def plain_loop(setup):
+    """One epoch of the same training in the usual way, as a function without arguments."""
+    from torchvision import transforms
+
+    device, data = pick_device(setup.device), _data(setup)
+    transform = transforms.Compose(
+        [
+            transforms.RandomCrop(SIDE, padding=4),
+            transforms.RandomHorizontalFlip(),
+            transforms.ToTensor(),
+            transforms.Normalize(*NORMALIZATIONS["cifar100"]),
+        ]
+    )
+    loader = DataLoader(
+        Pictures(data.train, transform),
+        setup.batch_size,
+        shuffle=True,
+        num_workers=setup.workers,
+        persistent_workers=setup.workers > 0,
+    )
+    teacher, student = _network(setup.teacher).to(device).eval(), _network(setup.student).to(device)
+    groups = ClassGroups.by_rank(data.class_counts).to(device)
+    optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
+
+    def epoch():
+        student.train()
+        for images, labels in loader:
+            images, labels = images.to(device), labels.to(device)
+            with torch.no_grad():
+                teacher_logits = teacher(images)
+            logits = student(images)
+            loss = torch.nn.functional.cross_entropy(logits, labels)
+            loss = loss + losses.ltkd(logits, teacher_logits, groups, alpha=6.0, beta=6.0, temperature=4.0)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        _synchronise()
+
+    return epoch
+
+
+# --- the loss alone ----------------------------------------------------------------------------------------------
+
+
+def loss_cost(num_classes, setup, device):
+    """Milliseconds of KD and of LTKD on the same logits, forward and backward: {"kd": ..., "ltkd": ...}; with
+    "kd compiled" and "ltkd compiled" where the setup wants them."""
+    generator = torch.Generator().manual_seed(0)
+    student, teacher = (torch.randn(setup.batch_size, num_classes, generator=generator).to(device) for _ in range(2))
+    student.requires_grad_()
+    groups = ClassGroups.by_rank(torch.arange(num_classes, 0, -1)).to(device)
+
+    def kd(student):
+        return losses.kd(student, teacher, temperature=4.0)
+
+    def ltkd(student):
+        return losses.ltkd(student, teacher, groups, alpha=6.0, beta=6.0, temperature=4.0)
+
+    functions = {"kd": kd, "ltkd": ltkd}
+    if setup.compiled:
+        functions |= {f"{name} compiled": torch.compile(f, fullgraph=True) for name, f in [*functions.items()]}
+    for function in functions.values():
+        _milliseconds(function, student, 3)
+    times = {name: [] for name in functions}
+    for _ in range(15):
+        for name, function in functions.items():
+            times[name].append(_milliseconds(function, student, max(1, 20_000 // num_classes)))
+    return {name: min(values) for name, values in times.items()}
+
+
+def _milliseconds(loss, student, times):
+    started = time.perf_counter()
+    for _ in range(times):
+        student.grad = None
+        loss(student).backward()
+    _synchronise()
+    return 1000 * (time.perf_counter() - started) / times
+
+
+def memory(device):
+    """Bytes at the peak: of this process, where the system tells, and of the GPU."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        peak = {}
+    else:
+        unit = 1 if sys.platform == "darwin" else 1024
+        peak = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+    return peak | ({"gpu": torch.cuda.max_memory_allocated(device)} if device.type == "cuda" else {})
+
+
+# --- the report --------------------------------------------------------------------------------------------------
+
+
+def report(result):
+    """The result of `benchmark` in words and tables."""
+    setup = result["setup"]
+    lines = [
+        f"{setup['teacher']} -> {setup['student']}, ltkd, {setup['images']} images of {SIDE} x {SIDE}, "
+        f"batch {setup['batch_size']}; {result['hardware']['device']}, {result['hardware']['threads']} threads, torch "
+        f"{result['hardware']['torch']}",
+        "",
+        f"{'a whole epoch':48} {'images/s':>9} {'from':>8} {'to':>8} {'times plain':>12}",
+    ]
+    plain = statistics.median(result["rows"]["plain loop"])
+    for name, rates in result["rows"].items():
+        middle = statistics.median(rates)
+        lines.append(f"{name:48} {middle:9.0f} {min(rates):8.0f} {max(rates):8.0f} {middle / plain:12.2f}")
+    lines += ["", "the loss alone, forward and backward, milliseconds"]
+    for classes, times in result["losses"].items():
+        eager = f"kd {times['kd']:.3f}, ltkd {times['ltkd']:.3f}, ratio {times['ltkd'] / times['kd']:.2f}"
+        if "kd compiled" in times:
+            kd, ltkd = times["kd compiled"], times["ltkd compiled"]
+            eager += f"; compiled: kd {kd:.3f}, ltkd {ltkd:.3f}, ratio {ltkd / kd:.2f}"
+        lines.append(f"{classes:>5} classes: {eager}")
+    peaks = ", ".join(f"{name} {size / 2**20:.0f} MiB" for name, size in result["memory"].items())
+    return "\n".join([*lines, "", f"memory at the peak: {peaks}"])
+
+
+def store(result, path):
+    """Write the result as JSON."""
+    Path(path).write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,119 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from ltkd._support.storage import alone, cache_folder, write_bytes
+from ltkd.errors import RunError
+
+NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
+
+
+def fail(*_args, **_kwargs):
+    raise NO_SPACE
+
+
+def test_a_file_is_written_with_the_folders_above_it(tmp_path):
+    write_bytes(tmp_path / "a" / "b" / "file", b"data")
+    assert (tmp_path / "a" / "b" / "file").read_bytes() == b"data"
+
+
+def test_writing_replaces_and_leaves_nothing_else(tmp_path):
+    write_bytes(tmp_path / "file", b"old")
+    write_bytes(tmp_path / "file", b"new")
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"new")]
+
+
+@pytest.mark.parametrize("function", ["os.fsync", "os.replace"])
+def test_where_writing_fails_the_old_file_stays_and_no_other_appears(tmp_path, monkeypatch, function):
+    write_bytes(tmp_path / "file", b"old")
+    monkeypatch.setattr(function, fail)
+    with pytest.raises(RunError, match="No space left on device"):
+        write_bytes(tmp_path / "file", b"new")
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_ctrl_c_while_writing_leaves_the_old_file_alone(tmp_path, monkeypatch):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    write_bytes(tmp_path / "file", b"old")
+    monkeypatch.setattr("os.fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_bytes(tmp_path / "file", b"new")
+    assert [(f.name, f.read_bytes()) for f in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_others_may_read_it_as_they_may_any_file(tmp_path):
+    (tmp_path / "usual").write_bytes(b"data")
+    write_bytes(tmp_path / "file", b"data")
+    assert (tmp_path / "file").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_a_folder_that_is_a_file_is_named(tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(RunError, match="taken"):
+        write_bytes(tmp_path / "taken" / "file", b"data")
+
+
+def test_ltkd_cache_names_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTKD_CACHE", os.fspath(tmp_path))
+    assert cache_folder() == tmp_path
+
+
+# --- one process at a time ---
+
+
+@pytest.mark.slow
+def test_one_at_a_time_is_alone_and_the_others_say_once_that_they_wait(tmp_path, capsys):
+    within, most = [], []
+
+    def work(number):
+        with alone(tmp_path / "folder" / "lock", f"number {number} waits"):
+            within.append(number)
+            most.append(len(within))
+            time.sleep(0.7)  # longer than from one try to the next
+            within.remove(number)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert most == [1, 1, 1]
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == len(set(said)) == 2
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_leaves_no_lock(tmp_path, capsys):
+    code = (
+        "import sys, time; from ltkd._support.storage import alone\n"
+        "with alone(sys.argv[1], ''): print('alone', flush=True); time.sleep(600)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", code, tmp_path / "lock"], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout.readline() == "alone\n"
+        threading.Timer(0.3, child.send_signal, [signal.SIGKILL]).start()
+        with alone(tmp_path / "lock", "waits"):
+            assert child.wait() == -signal.SIGKILL
+    finally:
+        child.kill()
+    assert capsys.readouterr().err == "waits\n"
+    with alone(tmp_path / "lock", "waits"):
+        assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP], ids=errno.errorcode.get)
+def test_on_a_file_system_without_locks_work_goes_on(tmp_path, monkeypatch, number):
+    def no_locks(*_args):
+        raise OSError(number, "no locks here")
+
+    monkeypatch.setattr("fcntl.flock", no_locks)
+    with alone(tmp_path / "lock", "waits"), alone(tmp_path / "lock", "waits"):
+        pass

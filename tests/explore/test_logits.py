@@ -1,0 +1,95 @@
+"""Logits from anywhere come in one form, and what does not fit together is refused in one sentence."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import digits_config
+
+from ltkd import ConfigError, DataError, fit
+from ltkd.explore.logits import SavedLogits
+from ltkd.training.fit import load_dataset
+
+COUNTS = np.array([30, 10, 5])
+
+
+def pair(n, seed=0, n_classes=3):
+    return np.random.default_rng(seed).normal(size=(n, n_classes)), np.arange(n) % n_classes
+
+
+def test_arrays_and_tensors_become_float32_arrays():
+    logits, labels = pair(8)
+    saved = SavedLogits({"a": {"train": (torch.tensor(logits), torch.tensor(labels))}}, torch.tensor(COUNTS))
+    assert saved.train("a")[0].dtype == np.float32 and saved.train("a")[1].dtype == np.int64
+    np.testing.assert_allclose(saved.train("a")[0], logits, rtol=1e-6)
+    assert saved.class_names == ("0", "1", "2") and saved.splits("a") == ("train",)
+
+
+def test_of_two_networks_the_common_first_images_are_taken():
+    saved = SavedLogits({"a": {"train": pair(8)}, "b": {"train": pair(5, seed=1)}}, COUNTS)
+    teacher, student, labels = saved.pair("train", "a", "b")
+    assert len(teacher) == len(student) == len(labels) == 5
+    np.testing.assert_array_equal(teacher, saved.train("a")[0][:5])
+
+
+class Recorded:
+    """What a Recording has, and no more."""
+
+    names, class_counts, class_names = ("a", "b"), COUNTS, ("x", "y", "z")
+
+    def train(self, name):
+        return pair(6, seed=len(name))
+
+    def test(self, name):
+        return pair(4, seed=len(name))
+
+
+def test_a_recording_is_read_as_it_is():
+    saved = SavedLogits.of(Recorded())
+    assert saved.names == ("a", "b") and saved.class_names == ("x", "y", "z")
+    np.testing.assert_allclose(saved.test("b")[0], pair(4, seed=1)[0], rtol=1e-6)
+    assert SavedLogits.of(saved) is saved
+
+
+def test_runs_answer_on_shuffled_images(tmp_path):
+    config = digits_config(method="ce")
+    run = fit(config, runs=tmp_path, device="cpu", progress=False)
+    saved = SavedLogits.of_runs({"student": run}, load_dataset(config))
+    logits, labels = saved.test("student")
+    assert np.sort(labels).tolist() == np.sort(run.labels).tolist() and (labels != run.labels).any()
+    assert (logits.argmax(1) == labels).mean() == pytest.approx(run.result["last"]["all"] / 100)
+    assert len(saved.train("student")[1]) == run.class_counts.sum()
+
+
+BAD = {
+    "no networks": ({}, COUNTS),
+    "must be \\(images, 3\\)": ({"a": {"train": pair(5, n_classes=4)}}, COUNTS),
+    "labels must be": ({"a": {"train": (pair(5)[0], np.arange(5))}}, COUNTS),
+    "at least 1": ({"a": {"train": pair(5)}}, np.array([5, 0, 1])),
+    "not a number": ({"a": {"test": (np.full((3, 3), np.nan), np.arange(3))}}, COUNTS),
+}
+
+
+@pytest.mark.parametrize("message", BAD)
+def test_what_does_not_fit_is_refused(message):
+    with pytest.raises((ConfigError, DataError), match=message):
+        SavedLogits(*BAD[message])
+
+
+def test_other_images_are_refused():
+    logits, labels = pair(6)
+    saved = SavedLogits({"a": {"train": (logits, labels)}, "b": {"train": (logits, labels[::-1])}}, COUNTS)
+    with pytest.raises(DataError, match="same images in the same order"):
+        saved.pair("train", "a", "b")
+
+
+def test_unknown_networks_and_halves_are_named():
+    saved = SavedLogits({"teacher": {"train": pair(6)}}, COUNTS)
+    with pytest.raises(ConfigError, match="did you mean 'teacher'"):
+        saved.train("teahcer")
+    with pytest.raises(ConfigError, match="known are train"):
+        saved.test("teacher")
+
+
+def test_something_else_is_refused():
+    with pytest.raises(ConfigError, match="give a Recording"):
+        SavedLogits.of({"teacher": 1})

@@ -1,0 +1,101 @@
+import pytest
+import torch
+
+from ltkd import ConfigError
+from ltkd.explore.parameters import check_parameters
+
+ALLOWED = {
+    "epochs": (1, 100),
+    "lr": (0.001, 1.0),
+    "method": ["ce", "kd", "ltkd"],
+    "methods": [["ce", "kd", "ltkd"]],
+    "folder": str,
+    "fast": bool,
+}
+VALID = {"epochs": 3, "lr": 0.1, "method": "kd", "methods": ["ce", "ltkd"], "folder": "runs", "fast": True}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"epochs": 1},
+        {"epochs": 100},
+        {"lr": 1},
+        {"lr": 0.001},
+        {"folder": ""},
+        {"methods": ["kd"]},
+        {"fast": False},
+    ],
+    ids=str,
+)
+def test_values_in_range_pass(change):
+    check_parameters(VALID | change, **ALLOWED)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epochs": 0},
+        {"epochs": 101},
+        {"epochs": 2.0},
+        {"epochs": True},
+        {"epochs": "3"},
+        {"epochs": None},
+        {"lr": 0.0},
+        {"lr": 1.1},
+        {"lr": float("nan")},
+        {"lr": "0.1"},
+        {"lr": True},
+        {"method": "dkd"},
+        {"method": None},
+        {"methods": []},
+        {"methods": "ce"},
+        {"methods": ["ce", "dkd"]},
+        {"folder": 3},
+        {"fast": 1},
+        {"fast": "yes"},
+    ],
+    ids=str,
+)
+def test_another_value_raises_one_sentence_that_names_the_parameter(change):
+    with pytest.raises(ConfigError, match=next(iter(change))) as error:
+        check_parameters(VALID | change, **ALLOWED)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="unknown parameter 'epoch': did you mean 'epochs'"):
+        check_parameters(VALID | {"epoch": 3}, **ALLOWED)
+
+
+def test_an_unknown_choice_is_answered_with_the_nearest():
+    with pytest.raises(ConfigError, match="did you mean 'ltkd'"):
+        check_parameters(VALID | {"method": "lktd"}, **ALLOWED)
+
+
+@pytest.mark.parametrize("name", VALID)
+def test_a_missing_name_raises(name):
+    with pytest.raises(ConfigError, match=f"{name} is missing"):
+        check_parameters({k: v for k, v in VALID.items() if k != name}, **ALLOWED)
+
+
+def test_what_a_notebook_holds_besides_is_passed_over():
+    besides = {"_": 1, "__name__": "__main__", "_i1": "", "In": [], "Out": {}, "torch": torch, "fit": len, "Net": dict}
+    check_parameters(VALID | besides, **ALLOWED)
+
+
+def test_a_cell_that_is_run_again_passes_over_what_later_cells_have_made():
+    namespace = dict(VALID)
+    check_parameters(namespace, **ALLOWED)
+    check_parameters(namespace | {"figure": 3}, **ALLOWED)
+    with pytest.raises(ConfigError, match="epochs"):
+        check_parameters(namespace | {"epochs": 0}, **ALLOWED)
+
+
+def test_a_list_of_numbers_is_checked_number_by_number():
+    check_parameters({"alphas": [0.0, 2.5]}, alphas=[(0.0, 100.0)])
+    with pytest.raises(ConfigError, match=r"alphas = -1\.0: must be a number from 0 to 100"):
+        check_parameters({"alphas": [2.0, -1.0]}, alphas=[(0.0, 100.0)])
+    with pytest.raises(ConfigError, match=r"alphas = 2\.0: must be a list of at least one number"):
+        check_parameters({"alphas": 2.0}, alphas=[(0.0, 100.0)])

@@ -1,0 +1,575 @@
+import copy
+import errno
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from helpers import PROJECT, digits_config, random_dataset
+from PIL import Image
+from torch import nn
+
+from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit
+from ltkd.datasets import load
+from ltkd.datasets.normalization import Normalizer
+from ltkd.runs import checkpoint_bytes
+from ltkd.training import fit as training
+
+FILES = ("logits.npz", "student.safetensors")
+
+
+def fit_quietly(config, runs, **objects):
+    return fit(config, runs=runs, device="cpu", progress=False, **objects)
+
+
+def contents(run):
+    return [(run.folder / name).read_bytes() for name in FILES]
+
+
+def history_but_for_time(run):
+    return plain(run.history.drop(columns="seconds").to_dict("list"))
+
+
+def plain(value):
+    """Nested arrays as nested lists, which can be compared."""
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return [plain(v) for v in value] if isinstance(value, list | np.ndarray) else value
+
+
+def stop_after(epoch, method):
+    """A callback that presses Ctrl-C after so many epochs of that method's run."""
+
+    def callback(config, history):
+        if config.method == method and len(history) == epoch:
+            raise KeyboardInterrupt
+
+    return callback
+
+
+@pytest.fixture
+def checkpoint_every_epoch(monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+
+
+@pytest.fixture
+def no_training(monkeypatch):
+    """What trains from here on fails."""
+
+    def refuse(*_args):
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(training, "train_epoch", refuse)
+
+
+# --- learning, and the same every time ---
+
+
+def test_six_epochs_on_balanced_digits_beat_chance_by_far(tmp_path):
+    run = fit_quietly(digits_config(method="ce", imbalance_factor=1, epochs=6), tmp_path)
+    assert run.result["last"]["all"] > 80  # chance: 10
+
+
+def test_two_runs_of_one_config_are_equal_bit_for_bit(tmp_path):
+    """With a teacher each; every method on one teacher is in test_every_method."""
+    first, second = (fit_quietly(digits_config(method="ltkd"), tmp_path / name) for name in "ab")
+    assert contents(first) == contents(second)
+    np.testing.assert_equal(history_but_for_time(first), history_but_for_time(second))
+
+
+def test_another_seed_gives_other_logits(tmp_path):
+    first, second = (fit_quietly(digits_config(method="ce", epochs=1, seed=seed), tmp_path) for seed in (0, 1))
+    assert not np.array_equal(first.logits, second.logits)
+
+
+def test_fit_leaves_the_global_generators_alone(tmp_path):
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state(legacy=False), random.getstate()
+
+    before = states()
+    fit_quietly(digits_config(method="ltkd", epochs=1), tmp_path)
+    np.testing.assert_equal(states(), before)
+
+
+def test_methods_see_the_same_images_in_the_same_order(tmp_path):
+    """Then what the teacher says of each batch is the same."""
+    first, second = (fit_quietly(digits_config(method=m, temperature=2.0), tmp_path) for m in ("bkd", "kd"))
+    assert plain(first.history.teacher_mass.tolist()) == plain(second.history.teacher_mass.tolist())
+
+
+# --- runs that are found ---
+
+
+def test_a_finished_run_is_loaded_and_not_trained_again(store, no_training):
+    config = digits_config(method="ltkd")
+    assert fit_quietly(config, store).result == Run.open(config, store).result
+
+
+def test_students_of_one_seed_share_a_teacher_trained_first(store):
+    names = sorted(folder.name for folder in store.iterdir())
+    assert len([name for name in names if "-ce-s0-" in name]) == 1
+    teacher = Run.load(store / next(name for name in names if "-ce-s0-" in name))
+    assert teacher.finished
+    assert teacher.config == digits_config(method="ltkd").for_teacher() == digits_config(method="kd").for_teacher()
+
+
+def test_the_teacher_of_a_student_of_some_classes_is_the_run_that_the_student_builds_on(tmp_path):
+    config = digits_config(method="kd", classes=(7, 2, 5), epochs=1)
+    fit_quietly(config, tmp_path)
+    assert {folder.name for folder in tmp_path.iterdir()} == {config.name, config.builds_on()[0].name}
+
+
+def test_a_teacher_that_is_there_is_used(tmp_path):
+    config = digits_config(method="kd", epochs=1)
+    teacher = fit_quietly(config.for_teacher(), tmp_path)
+    written = (teacher.folder / "result.json").stat().st_mtime_ns
+    fit_quietly(config, tmp_path)
+    assert (teacher.folder / "result.json").stat().st_mtime_ns == written
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_teachers_epochs_may_differ(tmp_path):
+    fit_quietly(digits_config(method="kd", epochs=1, teacher_epochs=2), tmp_path)
+    assert sorted(Run.load(folder).result["last"]["epoch"] for folder in tmp_path.iterdir()) == [1, 2]
+
+
+# --- runs that were stopped ---
+
+
+def test_a_run_that_was_stopped_goes_on_to_the_same_bytes(tmp_path, checkpoint_every_epoch):
+    config = digits_config(method="ltkd", epochs=3, teacher_epochs=1)
+    whole = fit_quietly(config, tmp_path / "whole")
+    with pytest.raises(Interrupted):
+        fit_quietly(config, tmp_path / "stopped", callbacks=[stop_after(2, "ltkd")])
+    epochs = []
+    resumed = fit_quietly(config, tmp_path / "stopped", callbacks=[lambda _, history: epochs.append(len(history))])
+    assert epochs == [3]
+    assert not (resumed.folder / "checkpoint.pt").exists()
+    assert contents(resumed) == contents(whole)
+    np.testing.assert_equal(history_but_for_time(resumed), history_but_for_time(whole))
+
+
+def test_the_message_says_what_is_stored_and_how_to_go_on(tmp_path, checkpoint_every_epoch):
+    config = digits_config(method="ce", epochs=4)
+    with pytest.raises(Interrupted) as stopped:
+        fit_quietly(config, tmp_path, callbacks=[stop_after(3, "ce")])
+    for part in ("after epoch 3 is stored", str(tmp_path / config.name), "to go on"):
+        assert part in str(stopped.value)
+
+
+def test_the_message_says_where_nothing_is_stored_yet(tmp_path, monkeypatch):
+    def interrupt(*_args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train_epoch", interrupt)
+    with pytest.raises(Interrupted, match="no epoch was stored yet"):
+        fit_quietly(digits_config(method="ce"), tmp_path)
+
+
+def test_ctrl_c_stores_the_last_whole_epoch_however_short_the_run(tmp_path):
+    config = digits_config(method="ce", epochs=4)
+    with pytest.raises(Interrupted):
+        fit_quietly(config, tmp_path, callbacks=[stop_after(2, "ce")])
+    assert len(Run.open(config, tmp_path).load_checkpoint()["history"]) == 2
+
+
+def test_a_result_tells_the_images_that_were_kept(tmp_path):
+    def kept(name, **settings):
+        config = digits_config(method="ce", epochs=1, **settings)
+        return fit_quietly(config, tmp_path / name).result["train_fingerprint"]
+
+    seed = kept("a")
+    assert seed == kept("b", held_out=0.1) == kept("c", seed=1, subset_seed=0)
+    assert seed != kept("d", seed=1)
+
+
+def test_grey_images_and_a_normalization_of_colours_are_told_apart(tmp_path):
+    with pytest.raises(ConfigError, match="of 3 channels, but these images have 1"):
+        fit_quietly(digits_config(method="ce", normalization="cifar10"), tmp_path)
+
+
+def test_layers_that_draw_for_themselves_draw_the_same_again(tmp_path, dataset):
+    student = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(64, 3))
+    runs = [
+        fit_quietly(noise_config(method="ce"), tmp_path / part, dataset=dataset, student=student) for part in ("a", "b")
+    ]
+    assert (runs[0].logits == runs[1].logits).all()
+
+
+def test_a_folder_that_changed_is_another_run_and_the_same_folder_is_not(tmp_path, monkeypatch):
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "pets" / split / name).mkdir(parents=True)
+            for i in range(4):
+                shade = Image.new("RGB", (8, 8), (40 * i, 90, 90))
+                shade.save(tmp_path / "pets" / split / name / f"{i}.png")
+    config = RunConfig.make(dataset=str(tmp_path / "pets"), method="ce", student="resnet8x0.5", epochs=1)
+    first = fit_quietly(config, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    relative = RunConfig.make(dataset="pets/", method="ce", student="resnet8x0.5", epochs=1)
+    assert fit_quietly(relative, tmp_path / "runs").folder == first.folder
+    (tmp_path / "pets" / "train" / "cat" / "3.png").unlink()
+    assert fit_quietly(config, tmp_path / "runs").folder != first.folder
+
+
+@pytest.mark.parametrize("objects", [{"teacher": "resnet8"}, {"dataset": "digits"}, {"student": {}}])
+def test_a_name_where_an_object_belongs_is_answered_with_where_it_goes(tmp_path, objects):
+    with pytest.raises(ConfigError, match=r"RunConfig\.make"):
+        fit_quietly(digits_config(method="kd"), tmp_path, **objects)
+
+
+def test_the_message_never_names_an_epoch_beyond_the_last(tmp_path):
+    with pytest.raises(Interrupted) as stopped:
+        fit_quietly(digits_config(method="ce", epochs=2), tmp_path, callbacks=[stop_after(2, "ce")])
+    assert "3 of 2" not in str(stopped.value)
+
+
+@pytest.mark.parametrize(("stops_at", "stored"), [(1, "no epoch was stored yet"), (3, "after epoch 2 is stored")])
+def test_ctrl_c_between_an_epoch_and_its_state_never_claims_that_state(tmp_path, monkeypatch, stops_at, stored):
+    config, written = digits_config(method="ce", epochs=4), []
+
+    def interrupted(state):
+        written.append(checkpoint_bytes(state))
+        if len(written) == stops_at:
+            raise KeyboardInterrupt
+        return written[-1]
+
+    monkeypatch.setattr(training, "checkpoint_bytes", interrupted)
+    with pytest.raises(Interrupted, match=f"stopped in epoch {stops_at} of 4; .*{stored}"):
+        fit_quietly(config, tmp_path)
+    state = Run.open(config, tmp_path).load_checkpoint()
+    assert len(state["history"] if state else []) == stops_at - 1
+
+
+def test_ctrl_c_while_the_teacher_trains_keeps_the_teacher(tmp_path, checkpoint_every_epoch):
+    config = digits_config(method="ltkd", epochs=1, teacher_epochs=3)
+    whole = fit_quietly(config, tmp_path / "whole")
+    with pytest.raises(Interrupted, match="-ce-"):
+        fit_quietly(config, tmp_path / "stopped", callbacks=[stop_after(2, "ce")])
+    assert contents(fit_quietly(config, tmp_path / "stopped")) == contents(whole)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path, checkpoint_every_epoch):
+    config = digits_config(method="ltkd", epochs=8, seed=5)
+    whole = fit_quietly(config, tmp_path / "whole")
+    script = (
+        "import sys, time; from helpers import digits_config; from ltkd import fit, training; "
+        "training.CHECKPOINT_SECONDS = 0; "
+        "fit(digits_config(method='ltkd', epochs=8, seed=5), runs=sys.argv[1], device='cpu', progress=False, "
+        "callbacks=[lambda config, history: time.sleep(0.3 * (config.method == 'ltkd'))])"
+    )
+    child = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed"], cwd=PROJECT / "tests")
+    checkpoint = tmp_path / "killed" / config.name / "checkpoint.pt"
+    try:
+        while not checkpoint.exists() and child.poll() is None:
+            time.sleep(0.01)
+        time.sleep(np.random.default_rng().uniform(0, 0.5))
+    finally:
+        child.kill()
+    assert child.wait() == -signal.SIGKILL
+    assert not Run.open(config, tmp_path / "killed").finished
+    epochs = []
+    resumed = fit_quietly(config, tmp_path / "killed", callbacks=[lambda _, history: epochs.append(len(history))])
+    assert epochs[0] > 1
+    assert contents(resumed) == contents(whole)
+
+
+def test_a_damaged_checkpoint_says_what_to_remove(tmp_path, checkpoint_every_epoch):
+    config = digits_config(method="ce", epochs=3)
+    with pytest.raises(Interrupted):
+        fit_quietly(config, tmp_path, callbacks=[stop_after(2, "ce")])
+    checkpoint = tmp_path / config.name / "checkpoint.pt"
+    checkpoint.write_bytes(checkpoint.read_bytes()[:1000])
+    with pytest.raises(RunError, match=r"checkpoint\.pt is damaged.*remove it"):
+        fit_quietly(config, tmp_path)
+    checkpoint.unlink()
+    assert fit_quietly(config, tmp_path).finished
+
+
+# --- a full disk ---
+
+
+@pytest.mark.parametrize("function", ["os.fsync", "os.replace"])
+def test_a_full_disk_leaves_what_was_stored_and_the_run_goes_on_later(
+    tmp_path, monkeypatch, checkpoint_every_epoch, function
+):
+    config = digits_config(method="ce", epochs=4)
+    whole = fit_quietly(config, tmp_path / "whole")
+    real = getattr(os, function.removeprefix("os."))
+
+    def full(*args):
+        if len(list((tmp_path / "full").rglob("checkpoint.pt"))) and left.pop():
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(*args)
+
+    left = [True, False]  # the second write after the first checkpoint finds the disk full
+    monkeypatch.setattr(function, full)
+    with pytest.raises(RunError, match="No space left on device"):
+        fit_quietly(config, tmp_path / "full")
+    assert {f.name for f in (tmp_path / "full" / config.name).iterdir()} == {".claim", "config.json", "checkpoint.pt"}
+    monkeypatch.setattr(function, real)
+    epochs = []
+    resumed = fit_quietly(config, tmp_path / "full", callbacks=[lambda _, history: epochs.append(len(history))])
+    assert epochs == [3, 4]
+    assert contents(resumed) == contents(whole)
+
+
+# --- objects of one's own ---
+
+
+def small_network(n_classes=3, inputs=64, seed=0):
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(inputs, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, n_classes)
+    )
+    generator = torch.Generator().manual_seed(seed)
+    for parameter in network.parameters():
+        nn.init.normal_(parameter, std=0.1, generator=generator)
+    return network
+
+
+def noise_config(**settings):
+    return digits_config(**{"epochs": 1, "batch_size": 8, "imbalance_factor": 1, **settings})
+
+
+def test_a_network_of_ones_own_is_trained_and_not_touched(tmp_path, dataset):
+    student = small_network()
+    before = copy.deepcopy(student.state_dict())
+    run = fit_quietly(noise_config(method="ce"), tmp_path, student=student, dataset=dataset)
+    assert all(torch.equal(before[k], v) for k, v in student.state_dict().items())
+    assert student.training
+    assert all(p.grad is None for p in student.parameters())
+    trained = run.model(small_network())
+    assert not torch.equal(trained[1].weight, before["1.weight"])
+
+
+def test_a_teacher_of_ones_own_is_used_and_not_touched(tmp_path, dataset):
+    teacher = small_network()
+    before = copy.deepcopy(teacher.state_dict())
+    run = fit_quietly(noise_config(method="kd"), tmp_path, teacher=teacher, dataset=dataset)
+    assert all(torch.equal(before[k], v) for k, v in teacher.state_dict().items())
+    assert teacher.training
+    assert all(p.requires_grad for p in teacher.parameters())
+    assert [folder.name for folder in tmp_path.iterdir()] == [run.config.name]  # no teacher was trained
+
+
+def test_objects_of_ones_own_are_named_in_the_config(tmp_path, dataset):
+    objects = {"teacher": small_network(seed=1), "student": small_network(seed=2), "dataset": dataset}
+    config = fit_quietly(noise_config(method="kd"), tmp_path, **objects).config
+    assert config.teacher.startswith("custom:Sequential-")
+    assert config.student.startswith("custom:Sequential-")
+    assert config.dataset.startswith("custom:noise-")
+    assert config.teacher != config.student
+
+
+def test_the_same_objects_find_their_run(tmp_path, dataset, monkeypatch):
+    def go():
+        return fit_quietly(noise_config(method="ce"), tmp_path, student=small_network(), dataset=random_dataset())
+
+    first = go()
+    monkeypatch.setattr(training, "train_epoch", None)
+    assert go().folder == first.folder
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"student": small_network(seed=9)},
+        {"teacher": small_network(seed=9)},
+        {"dataset": random_dataset(seed=9)},
+        {"dataset": random_dataset(test_seed=9)},
+        {"dataset": replace(random_dataset(), whole=random_dataset(seed=9).train)},
+    ],
+    ids=["student", "teacher", "training images", "test images", "images that it is normalised by"],
+)
+def test_other_objects_are_another_run(tmp_path, dataset, change):
+    objects = {"teacher": small_network(), "student": small_network(), "dataset": dataset}
+    first, second = (fit_quietly(noise_config(method="kd"), tmp_path, **o) for o in (objects, objects | change))
+    assert first.folder != second.folder
+
+
+def test_a_data_set_of_ones_own_trains_the_teacher_too(tmp_path, dataset):
+    fit_quietly(noise_config(method="ltkd"), tmp_path, dataset=dataset)
+    assert len({Run.load(folder).config.dataset for folder in tmp_path.iterdir()}) == 1
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"imbalance_factor": 50}, {"profile": "step"}, {"profile": (5, 4, 3)}, {"image_size": 16}, {"subset_seed": 3}],
+    ids=str,
+)
+def test_a_data_set_of_ones_own_is_not_cut_and_whoever_asks_for_it_is_told(tmp_path, dataset, setting):
+    config = RunConfig.make(method="ce", **setting)
+    with pytest.raises(ConfigError, match=rf"{next(iter(setting))} = .* has no effect on dataset=.*datasets\.load"):
+        fit_quietly(config, tmp_path, dataset=dataset)
+
+
+def test_a_stored_run_on_a_data_set_of_ones_own_asks_for_it(tmp_path, dataset):
+    config = fit_quietly(noise_config(method="ce"), tmp_path / "a", dataset=dataset).config
+    with pytest.raises(ConfigError, match="dataset="):
+        fit_quietly(config, tmp_path / "b")
+
+
+class AnswersWithTuple(nn.Module):
+    def forward(self, images):
+        return images.flatten(1)[:, :3], None
+
+
+@pytest.mark.parametrize("role", ["teacher", "student"])
+@pytest.mark.parametrize(
+    "network",
+    [small_network(n_classes=4), small_network(inputs=65), AnswersWithTuple()],
+    ids=["wrong number of classes", "wrong input", "no tensor"],
+)
+def test_a_network_that_does_not_fit_the_data_is_named(tmp_path, dataset, role, network):
+    with pytest.raises(ConfigError, match=f"{role} custom:{type(network).__name__}"):
+        fit_quietly(
+            noise_config(method="kd"), tmp_path, **({"teacher": small_network()} | {role: network}), dataset=dataset
+        )
+
+
+def test_a_method_without_a_teacher_takes_none(tmp_path):
+    with pytest.raises(ConfigError, match="needs no teacher"):
+        fit_quietly(digits_config(method="ce"), tmp_path, teacher=small_network())
+
+
+# --- what is written down ---
+
+
+@pytest.fixture(scope="module")
+def history(store):
+    return Run.open(digits_config(method="ltkd"), store).history
+
+
+def test_the_history_has_a_row_an_epoch(history):
+    assert history.epoch.tolist() == [1, 2]
+
+
+def test_the_terms_of_the_loss_sum_to_the_loss(history):
+    terms = history[["loss_ce", "loss_cross", "loss_within"]]
+    np.testing.assert_allclose(terms.sum(axis=1), history.loss, rtol=1e-12)
+    assert (terms > 0).all(axis=None)
+
+
+def test_the_loss_is_the_mean_over_the_images_of_the_epoch(tmp_path, dataset):
+    student = nn.Sequential(nn.Flatten(), nn.Linear(64, 3))
+    config = noise_config(method="ce", augmentation="none", lr=1e-12)
+    row = fit_quietly(config, tmp_path, student=student, dataset=dataset).history.iloc[0]
+    images = Normalizer.of(dataset.train.images)(dataset.train.images)
+    logits, labels = student(images), dataset.train.labels
+    assert row.loss == pytest.approx(nn.functional.cross_entropy(logits, labels).item(), rel=1e-5)
+    assert row.train_all == pytest.approx(100 * (logits.argmax(1) == labels).float().mean().item())
+
+
+def test_every_epoch_has_an_order_of_its_own(history):
+    first, second = (plain(epoch) for epoch in history.teacher_mass)  # of a frozen teacher
+    assert first != second
+
+
+def test_the_learning_rate_is_the_one_of_the_epoch(history):
+    config = digits_config(method="ltkd")
+    assert history.lr.tolist() == [config.schedule().rate(epoch) for epoch in (1, 2)]
+
+
+@pytest.mark.parametrize("half", ["train", "test"])
+def test_accuracies_of_the_groups_average_to_that_of_all(history, half):
+    counts = load("digits", imbalance_factor=20).class_counts.numpy() if half == "train" else np.full(10, 50)
+    images = {"head": counts[:3].sum(), "medium": counts[3:7].sum(), "tail": counts[7:].sum()}
+    row = history.iloc[-1]
+    mean = sum(row[f"{half}_{name}"] * n for name, n in images.items()) / counts.sum()
+    assert mean == pytest.approx(row[f"{half}_all"])
+
+
+@pytest.mark.parametrize("column", ["teacher_mass", "rebalanced_mass"])
+def test_the_mass_of_every_batch_sums_to_its_size(history, column):
+    for epoch in history[column]:
+        np.testing.assert_allclose([sum(batch) for batch in epoch], [64] * 6 + [33], rtol=1e-5)  # 417 images
+
+
+def test_the_divergence_is_recorded_by_its_parts(history):
+    parts = history[["cross_kl", "within_kl_head", "within_kl_medium", "within_kl_tail"]]
+    assert np.isfinite(parts).all(axis=None)
+    assert (parts >= 0).all(axis=None)
+
+
+def test_the_last_partial_batch_is_used(tmp_path, dataset):
+    run = fit_quietly(noise_config(method="kd"), tmp_path, teacher=small_network(), dataset=dataset)
+    assert [round(sum(batch)) for batch in run.history.teacher_mass[0]] == [8, 8, 8, 6]
+
+
+def test_the_test_comes_at_times_and_after_each_epoch_from_the_first_milestone(tmp_path):
+    config = digits_config(method="ce", epochs=8, test_every=3, milestones=(0.75,))
+    tested = fit_quietly(config, tmp_path).history.test_all.notna()
+    assert (np.flatnonzero(tested) + 1).tolist() == [3, 6, 7, 8]
+
+
+def test_the_last_epoch_is_reported_and_the_best_beside_it(tmp_path):
+    run = fit_quietly(digits_config(method="ce", epochs=4, test_every=1, lr=0.2), tmp_path)
+    assert run.result["last"]["epoch"] == 4
+    assert run.result["last"]["all"] == run.history.test_all.iloc[-1]
+    assert run.result["best"]["all"] == run.history.test_all.max()
+    assert run.result["best"]["epoch"] == run.history.test_all.argmax() + 1
+
+
+def test_callbacks_are_called_after_each_epoch_of_teacher_and_student(tmp_path):
+    calls = []
+
+    def callback(config, history):
+        calls.append((config.method, len(history), history[-1]["epoch"]))
+
+    fit_quietly(digits_config(method="kd"), tmp_path, callbacks=[callback])
+    assert calls == [("ce", 1, 1), ("ce", 2, 2), ("kd", 1, 1), ("kd", 2, 2)]
+
+
+def test_a_result_carries_recipe_overrides_and_assumptions(store):
+    config = digits_config(method="ltkd")
+    result = Run.open(config, store).result
+    assert result["recipe"] == "digits"
+    assert (result["overrides"], result["assumptions"]) == (config.overrides(), config.assumptions())
+    assert (result["train_images"], result["shape"]["num_classes"]) == (417, 10)
+
+
+# --- what goes wrong ---
+
+
+def test_training_that_diverges_says_so(tmp_path):
+    with pytest.raises(RunError, match=r"diverged.*--lr"):
+        fit_quietly(digits_config(method="ce", lr=1e30), tmp_path)
+
+
+def test_a_device_that_is_not_there_is_answered_with_those_that_are():
+    with pytest.raises(ConfigError, match=r"cuda:99.*cpu"):
+        training.pick_device("cuda:99")
+
+
+@pytest.mark.parametrize("name", ["gpu", "", "cpu:x"])
+def test_a_device_of_no_kind_is_an_error(name):
+    with pytest.raises(ConfigError, match="device"):
+        training.pick_device(name)
+
+
+def test_the_cpu_is_always_there():
+    assert training.pick_device("cpu").type == "cpu"
+
+
+def test_auto_takes_the_gpu_where_there_is_one():
+    assert training.pick_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def test_more_groups_than_classes_are_an_error(tmp_path, dataset):
+    with pytest.raises(ConfigError, match="n_groups"):
+        fit_quietly(noise_config(method="ltkd", n_groups=4), tmp_path, teacher=small_network(), dataset=dataset)
+
+
+def test_an_error_leaves_no_run_that_claims_to_be_finished(tmp_path):
+    config = digits_config(method="ce", imbalance_factor=1000)
+    with pytest.raises(DataError, match="too large"):
+        fit_quietly(config, tmp_path)
+    assert not Run.open(config, tmp_path).finished

@@ -1,0 +1,241 @@
+"""A teacher is asked once about each view of an image, and what it said is what it would say."""
+
+import numpy as np
+import pytest
+import torch
+from helpers import digits_config, random_dataset
+from torch import nn
+
+from ltkd import ConfigError, RunError, fit
+from ltkd.datasets import Views
+from ltkd.datasets.normalization import Normalizer
+from ltkd.methods import METHODS
+from ltkd.models import build
+from ltkd.training import teacher_cache
+from ltkd.training.loaders import feed
+from ltkd.training.teacher_cache import Memory, remember
+
+CPU = torch.device("cpu")
+N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3
+
+
+class Counted(nn.Module):
+    """A network that counts the images it is shown; `scale` multiplies what it says."""
+
+    def __init__(self, scale=1.0):
+        super().__init__()
+        self.inner = build("resnet8x0.5", num_classes=N_CLASSES, in_channels=1, image_size=8)
+        self.register_buffer("scale", torch.tensor(scale))
+        self.shown = 0
+
+    def forward(self, images):
+        self.shown += len(images)
+        return self.scale * self.inner(images)
+
+
+@pytest.fixture(autouse=True)
+def no_tables(tmp_path, monkeypatch):
+    monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
+    teacher_cache.forget()
+    yield
+    teacher_cache.forget()
+
+
+@pytest.fixture
+def pictures():
+    return feed(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
+
+
+def remembered(network, pictures, cache="memory"):
+    """The table of a network, and a function that asks it for (image, view) pairs."""
+    table = remember({"teacher": network.eval()}, pictures, cache).tables["teacher"]
+
+    def ask(pairs):
+        indices, views = torch.tensor(pairs).T
+        table.fill(network, pictures.make, indices, views)
+        return table.logits(indices, views)
+
+    return ask
+
+
+ALL_PAIRS = [(image, view) for image in range(N_IMAGES) for view in range(N_VIEWS)]
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@torch.no_grad()
+def test_what_is_remembered_is_what_the_network_says_in_float16(pictures, cache):
+    network = Counted()
+    indices, views = torch.tensor(ALL_PAIRS).T
+    said = network.eval()(pictures.make(indices, views))
+    torch.testing.assert_close(remembered(network, pictures, cache)(ALL_PAIRS), said, rtol=1e-3, atol=1e-4)
+
+
+def test_the_network_is_asked_once_about_each_view(pictures):
+    network = Counted()
+    ask = remembered(network, pictures)
+    first = ask(ALL_PAIRS[:40])
+    network.shown = 0
+    assert torch.equal(ask(ALL_PAIRS[:40]), first)
+    assert network.shown == 0
+    ask([*ALL_PAIRS[:40], (20, 3)])
+    assert network.shown == teacher_cache.CHUNK  # one pass, of always as many images
+
+
+def test_an_answer_does_not_depend_on_which_others_are_asked_with_it(pictures):
+    together = remembered(Counted(), pictures)(ALL_PAIRS)
+    teacher_cache.forget()
+    ask = remembered(Counted(), pictures)
+    alone = torch.cat([ask([pair]) for pair in ALL_PAIRS[::17]])
+    assert torch.equal(alone, together[::17])
+
+
+def test_students_of_one_teacher_share_a_table_and_those_of_another_do_not(pictures):
+    assert remembered(Counted(), pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
+    same, other = Counted(), Counted(scale=2.0)
+    same.shown = other.shown = 0
+    remembered(same, pictures)(ALL_PAIRS[:9])
+    remembered(other, pictures)(ALL_PAIRS[:9])
+    assert same.shown < teacher_cache.CHUNK <= other.shown
+
+
+def test_other_images_are_other_answers(pictures):
+    network = Counted()
+    first = remembered(network, pictures)(ALL_PAIRS[:9])
+    others = feed(random_dataset(seed=5).train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    assert not torch.equal(remembered(network, others)(ALL_PAIRS[:9]), first)
+
+
+def test_answers_on_disk_outlive_the_process(pictures):
+    first = remembered(Counted(), pictures, "disk")(ALL_PAIRS)
+    teacher_cache.forget()
+    network = Counted()
+    ask = remembered(network, pictures, "disk")
+    network.shown = 0
+    assert torch.equal(ask(ALL_PAIRS), first)
+    assert network.shown == 0
+
+
+def test_within_a_shared_folder_answers_are_removed_at_the_end(pictures, tmp_path):
+    with teacher_cache.shared_folder():
+        remembered(Counted(), pictures, "disk")(ALL_PAIRS)
+        assert list((tmp_path / "cache").rglob("*.logits"))
+    assert not list((tmp_path / "cache").rglob("*.logits"))
+
+
+def test_over_the_bound_the_teacher_computes_and_the_note_says_so(pictures, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "SHARE_OF_MEMORY", 0.0)
+    memory = remember({"teacher": Counted()}, pictures, "auto")
+    assert memory.tables == {}
+    assert "the bound is 0 MiB" in memory.note
+    with pytest.raises(ConfigError, match=r"the bound is 0 MiB; use cache = 'auto' or 'off'"):
+        remember({"teacher": Counted()}, pictures, "memory")
+
+
+def test_the_note_says_what_the_table_takes(pictures, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "_readable", lambda size: f"{size} bytes")
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    assert remember({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
+
+
+def test_a_teacher_with_the_same_weights_that_says_something_else_has_a_table_of_its_own(pictures):
+    class Scaled(Counted):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def forward(self, images):
+            return self.factor * super().forward(images)
+
+    first, second = (remembered(Scaled(factor), pictures)(ALL_PAIRS[:9]) for factor in (1.0, 3.0))
+    torch.testing.assert_close(second, 3 * first, rtol=1e-2, atol=1e-3)
+
+
+def test_other_views_of_as_many_are_other_answers(pictures):
+    network = Counted()
+    assert remembered(network, pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
+    rotated = feed(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    rotated.views = Views(degrees=4)
+    network.shown = 0
+    remembered(network, rotated)(ALL_PAIRS[:9])
+    assert network.shown >= teacher_cache.CHUNK
+
+
+def test_tables_used_longest_ago_make_room_and_the_note_says_so(pictures, monkeypatch):
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
+    notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
+    assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
+
+
+def test_tables_of_another_device_make_no_room_and_take_none(pictures, monkeypatch):
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
+    shape = (N_IMAGES, 100 * N_VIEWS, N_CLASSES)
+    elsewhere = teacher_cache.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.bool))
+    monkeypatch.setitem(teacher_cache._tables, ("key", "memory", "cuda:0"), elsewhere)
+    notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
+    assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
+    assert elsewhere in teacher_cache._tables.values()
+
+
+def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_each_process_remembers(pictures, monkeypatch):
+    with teacher_cache.shared_folder():
+        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
+        monkeypatch.setattr(teacher_cache, "_free_disk", lambda: 0)
+        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
+        with pytest.raises(ConfigError, match="make room there, or use cache = 'auto'"):
+            remember({"teacher": Counted()}, pictures, "disk")
+
+
+def test_whether_a_teacher_is_remembered_does_not_depend_on_where(pictures, monkeypatch):
+    monkeypatch.setattr(teacher_cache, "SHARE_OF_MEMORY", 0.0)
+    alone = remember({"teacher": Counted()}, pictures, "auto").note
+    with teacher_cache.shared_folder():
+        assert remember({"teacher": Counted()}, pictures, "auto").note == alone
+    assert alone.startswith("off")
+
+
+def test_an_unknown_cache_names_the_nearest(pictures):
+    with pytest.raises(ConfigError, match="did you mean 'memory'"):
+        remember({}, pictures, "memry")
+
+
+def test_without_a_teacher_nothing_is_remembered(pictures):
+    assert remember({}, pictures, "memory") == Memory({}, "off")
+
+
+def test_logits_beyond_float16_are_an_error(pictures):
+    with pytest.raises(RunError, match="--cache off"):
+        remembered(Counted(scale=1e9), pictures)(ALL_PAIRS)
+
+
+# --- runs ---
+
+
+def run(folder, **settings):
+    cache = settings.pop("cache", "auto")
+    return fit(digits_config(**settings), runs=folder, cache=cache, device="cpu", progress=False)
+
+
+@pytest.mark.parametrize(
+    "method", ["ltkd", *(pytest.param(name, marks=pytest.mark.slow) for name in ("kd", "bkd", "dkd", "lfme"))]
+)
+def test_training_with_a_memory_is_training_without_within_rounding(tmp_path, method):
+    with_memory, without = (run(tmp_path / c, method=method, epochs=1, cache=c) for c in ("memory", "off"))
+    assert with_memory.result["teacher_cache"].startswith("memory")
+    assert without.result["teacher_cache"] == "off"
+    terms = [c for c in without.history if c.startswith(("loss", "cross", "within"))]
+    np.testing.assert_allclose(with_memory.history[terms], without.history[terms], rtol=2e-2)
+
+
+@pytest.mark.slow
+def test_a_second_student_finds_the_answers_of_the_first_and_learns_the_same(tmp_path):
+    first, second = (run(tmp_path / name, method="ltkd") for name in "ab")
+    assert np.array_equal(first.logits, second.logits)
+    run(tmp_path / "a", method="kd", temperature=2.0)  # fills more of the table, and changes nothing
+    assert np.array_equal(run(tmp_path / "c", method="ltkd").logits, first.logits)
+
+
+@pytest.mark.parametrize("method", [name for name, cls in METHODS.items() if cls.needs == "features"])
+def test_methods_that_need_features_go_without(tmp_path, method):
+    assert run(tmp_path, method=method, epochs=1).result["teacher_cache"] == "off"
