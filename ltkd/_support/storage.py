@@ -17,7 +17,7 @@ TEMPORARY = ".writing-"  # begins the name of a file that is not whole yet
 
 def checkout():
     """The checkout this package is installed from; None for an ordinary installation."""
-    folder = Path(__file__).resolve().parent.parent
+    folder = Path(__file__).resolve().parents[2]
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
