@@ -260,7 +260,8 @@ def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path, checkpoint_eve
     config = digits_config(method="ltkd", epochs=8, seed=5)
     whole = fit_quietly(config, tmp_path / "whole")
     script = (
-        "import sys, time; from helpers import digits_config; from ltkd import fit; from ltkd.training import fit as training; "
+        "import sys, time; from helpers import digits_config; from ltkd import fit; "
+        "from ltkd.training import fit as training; "
         "training.CHECKPOINT_SECONDS = 0; "
         "fit(digits_config(method='ltkd', epochs=8, seed=5), runs=sys.argv[1], device='cpu', progress=False, "
         "callbacks=[lambda config, history: time.sleep(0.3 * (config.method == 'ltkd'))])"
