@@ -1,7 +1,7 @@
 """RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
 
 import math
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
 from typing import get_args
@@ -145,7 +145,9 @@ class RunConfig:
 
     def to_dict(self):
         """The fields as plain values that JSON can hold."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values["options"] = dict(self.options)
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @property
     def id(self):

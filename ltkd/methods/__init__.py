@@ -1,5 +1,7 @@
 """Methods by name. A new method is one class and its row in METHODS; nothing else knows its name."""
 
+from functools import lru_cache
+
 from ..errors import ConfigError, unknown
 from .base import TEACHER, Answer, Batch, Method, Option, Scan, Step, Task, TeacherSpec, check_terms
 from .bbn import BBN
@@ -80,8 +82,13 @@ def revisions(cls):
 
 def option_names():
     """Every option of any method: {option: {method: Option}}."""
+    return _option_names(tuple(METHODS.items()))
+
+
+@lru_cache(maxsize=1)  # of the methods there are now: a grid asks for every config
+def _option_names(known):
     found = {}
-    for name, method in METHODS.items():
+    for name, method in known:
         for option_name, option in method.options().items():
             found.setdefault(option_name, {})[name] = option
     return found

@@ -248,7 +248,8 @@ class Method(nn.Module):
     @classmethod
     def without_defaults(cls, options):
         """Those of the options that differ from the defaults."""
-        return {name: value for name, value in options.items() if value != cls.options()[name].default}
+        known = cls.options()
+        return {name: value for name, value in options.items() if value != known[name].default}
 
     @classmethod
     def has_teacher(cls):
