@@ -78,13 +78,14 @@ import sys
 import torch
 import torch.distributed as dist
 from helpers import digits_config
-from ltkd import Run, files, fit, parallel
+from ltkd import Run, fit
+from ltkd._support import distributed, storage
 
 init = dist.init_process_group
 dist.init_process_group = lambda *args, **kwargs: init(*args, timeout=datetime.timedelta(seconds=6), **kwargs)
-files.TURN = 0.5
+storage.TURN = 0.5
 torch.set_num_threads(1)
-if not parallel.is_first():
+if not distributed.is_first():
     Run.finished = property(lambda self: True)  # as where another program finishes it while this process looks
 fit(digits_config(method="ce", epochs=1), runs=sys.argv[1], device="cpu", progress=False)
 """

@@ -127,7 +127,8 @@ def test_a_run_whose_experts_fell_silent_is_killed_and_goes_on_to_the_same_bytes
     whole = contents(fit_quietly(config, folder))
     shutil.rmtree(folder / config.name)
     script = (
-        "import sys, time; from pathlib import Path; from test_every_method import config_of, fit_quietly; "
+        "import sys, time; from pathlib import Path; sys.path.append('methods'); "
+        "from test_every_method import config_of, fit_quietly; "
         "from ltkd.training import fit as training; training.CHECKPOINT_SECONDS = 0; "
         "wait = lambda config, history: time.sleep(60 * (len(history) == 2)); "
         "fit_quietly(config_of('lfme', silence_from=0.0), Path(sys.argv[1]), [wait])"
