@@ -9,7 +9,7 @@ PYTEST := $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
 .PHONY: workbook html test quick check lab format clean
 
-workbook: $(READY)  ## execute all notebooks in reading order into workbook/
+workbook: $(READY)  ## execute all notebooks into workbook/, begun in reading order, two at a time
 	$(BIN)/python notebooks/run.py
 
 html: $(READY)  ## the stored notebooks and an explorer as HTML files to hand out, into workbook/html/

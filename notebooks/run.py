@@ -1,8 +1,9 @@
-"""Execute the notebooks in reading order with papermill.
+"""Execute the notebooks with papermill: begun in reading order, two at a time, with one store of runs.
 
 python notebooks/run.py              into workbook/, which git ignores
 python notebooks/run.py --in-place   and store them here with clean outputs, as they are committed
 python notebooks/run.py 02 03        only those whose name begins so
+python notebooks/run.py --jobs 1     one after the other
 """
 
 import argparse
@@ -10,6 +11,7 @@ import logging
 import os
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -23,11 +25,18 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="beginnings of names, such as 02 (default: all)")
     parser.add_argument("--in-place", action="store_true", help="store the executed notebooks with clean outputs")
+    parser.add_argument("--jobs", type=int, default=2, choices=range(1, 65), metavar="N", help="at a time (2)")
     given = parser.parse_args()
     logging.getLogger("papermill").setLevel(logging.ERROR)
     started = time.monotonic()
-    for notebook in notebooks(given.only):
-        execute(notebook, given.in_place)
+    with ThreadPoolExecutor(given.jobs) as pool:
+        running = [pool.submit(execute, notebook, given.in_place) for notebook in notebooks(given.only)]
+        try:
+            for each in running:
+                print(each.result(), flush=True)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)  # what failed comes up now, and nothing more is begun
+            raise
     print(f"done in {time.monotonic() - started:.0f} s. Look at them: .venv/bin/jupyter lab {WORKBOOK.name}")
 
 
@@ -41,16 +50,17 @@ def notebooks(only):
 
 
 def execute(notebook, in_place):
-    """Run one notebook into WORKBOOK; with `in_place` store the result, cleaned, where it came from."""
+    """Run one notebook into WORKBOOK; with `in_place` store the result, cleaned, where it came from. Returns a line
+    that says how long it took."""
     output = WORKBOOK / notebook.relative_to(HERE)
     output.parent.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    print(f"{notebook.relative_to(HERE)} ...", end=" ", flush=True)
     quiet = {"progress_bar": False, "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}
     papermill.execute_notebook(notebook, output, cwd=notebook.parent, kernel_name="python3", **quiet)
-    print(f"{time.monotonic() - started:.0f} s", flush=True)
+    seconds = time.monotonic() - started
     if in_place:
         nbformat.write(clean(nbformat.read(output, as_version=4)), notebook)
+    return f"{notebook.relative_to(HERE)}: {seconds:.0f} s"
 
 
 def clean(notebook):
