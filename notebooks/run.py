@@ -25,8 +25,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("only", nargs="*", help="beginnings of names, such as 02 (default: all)")
     parser.add_argument("--in-place", action="store_true", help="store the executed notebooks with clean outputs")
-    parser.add_argument("--jobs", type=int, default=2, choices=range(1, 65), metavar="N", help="at a time (2)")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="how many at a time (2)")
     given = parser.parse_args()
+    if given.jobs < 1:
+        parser.error(f"--jobs {given.jobs}: must be a whole number of at least 1")
     logging.getLogger("papermill").setLevel(logging.ERROR)
     started = time.monotonic()
     with ThreadPoolExecutor(given.jobs) as pool:

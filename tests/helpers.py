@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ltkd import ClassGroups, RunConfig
 from ltkd.datasets import ImageSet, LongTailedDataset
@@ -53,6 +54,17 @@ def _random_images(counts, seed):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (sum(counts), 1, 8, 8), dtype=torch.uint8, generator=generator)
     return ImageSet(images, torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)))
+
+
+def class_folders(folder, counts):
+    """Random images of 8 x 8 pixels: so many training images of each class, and two for testing."""
+    rng = np.random.default_rng(0)
+    for half, numbers in (("train", counts), ("test", [2] * len(counts))):
+        for name, number in zip("abcdefgh", numbers, strict=False):
+            place = folder / half / name
+            place.mkdir(parents=True)
+            for i in range(number):
+                Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(place / f"{i}.png")
 
 
 def draw(*shape, seed=0, scale=3.0, dtype=torch.float64):

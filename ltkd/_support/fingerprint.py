@@ -16,8 +16,8 @@ from torch import nn
 
 LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", "pandas", "pybind11_builtins"}  # and Python's own
 PYTHON = os.path.join(os.path.dirname(os.__file__), "")
-PLAIN = (type(None), bool, int, float, complex, str, bytes)  # told by their repr
-PARTS = {  # of what is not told by its repr: the attributes that make a difference
+PLAIN = (type(None), bool, int, float, complex, str, bytes)  # their repr identifies them
+PARTS = {  # types whose repr does not identify them: the attributes that do
     FunctionType: ("__code__", "__defaults__", "__kwdefaults__", "__closure__"),
     CodeType: (
         *("co_code", "co_names", "co_consts", "co_varnames", "co_exceptiontable"),
@@ -31,11 +31,15 @@ PARTS = {  # of what is not told by its repr: the attributes that make a differe
     partialmethod: ("func", "args", "keywords"),
     ModuleType: ("__name__",),
 }
-STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # the flags that no other part of a code tells
-BOOKKEEPING = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}  # of a layer, what is told otherwise
+STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # flags that PARTS does not cover
+BOOKKEEPING = {
+    *vars(nn.Module()),
+    "_compiled_call_impl",
+    "_is_torch_compile",
+}  # attributes of a layer that `_layer` reads in another way
 HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks") and "state_dict" not in name)
 
-_remembered = WeakKeyDictionary()  # {class: what `_inside` said when it was first asked}
+_remembered = WeakKeyDictionary()  # {class: the first result of `_inside` for it}
 
 
 def digest(record, digits):
@@ -85,9 +89,9 @@ def class_code(cls):
 
 
 def _classes(classes, known):
-    """What is in classes, and in those that they mention, and so on. known: {class: what is in it}, to be filled."""
+    """The contents of classes, of the classes that they mention, and so on. known: {class: content}, filled here."""
     classes, contents = [*classes], []
-    for cls in classes:  # of which there may be more on the way
+    for cls in classes:  # the loop itself appends classes
         if cls not in known:
             known[cls] = _inside(cls)
         content, mentioned = known[cls]
@@ -98,7 +102,7 @@ def _classes(classes, known):
 
 
 def _inside(cls):
-    """The content of a class, without that of the other classes that it mentions; and those, held weakly."""
+    """The content of a class, and weak references to the other classes that it mentions (without their content)."""
     seen = {id(cls): (0, cls)}
     attributes = [(k, v) for k, v in sorted(vars(cls).items()) if _does_something(k, v)]
     content = [_content(part, seen) for part in (type(cls), *cls.__bases__, *attributes)]
@@ -110,12 +114,12 @@ def _classes_in(seen):
 
 
 def _does_something(name, value):
-    """Whether an attribute of a class may: not its name, its documentation and the like."""
+    """True if an attribute can change what the class does: not its name, its docstring and the like."""
     return not name.startswith("__") or callable(getattr(value, "__func__", value))
 
 
 def _of_a_library(value):
-    """Whether a class or function is a library's, and so known by its name; a class with all that it inherits from."""
+    """True if a library defines the function, or the class and all its bases: then its name identifies it."""
     if isinstance(value, type):
         return all(_in_a_library(cls) for cls in value.__mro__)
     return isinstance(value, FunctionType) and _in_a_library(value)
@@ -130,17 +134,17 @@ def _in_a_library(value):
 
 
 def _content(value, seen):
-    """What of a value makes a difference, as nested lists of plain values. seen: {id: (number, value)} of what came
-    before, since things may hold each other; with the value, lest another one gets its id."""
+    """The content of a value as nested lists of plain values. seen: {id: (number, value)} of the values met before, so
+    that a cycle ends. It keeps each value alive, so that no other value can get the same id."""
     if isinstance(value, nn.Module):
-        value = getattr(value, "_orig_mod", value)  # torch.compile wraps a network
-    if _of_a_library(value) and not getattr(value, "__closure__", None):  # with one, a decorator may have made it
+        value = getattr(value, "_orig_mod", value)  # unwrap a compiled network
+    if _of_a_library(value) and not getattr(value, "__closure__", None):  # a decorated function has a closure
         return f"{value.__module__}.{value.__qualname__}"
-    if not isinstance(value, (*PLAIN, tuple, frozenset)):  # of which Python may make one out of two
+    if not isinstance(value, (*PLAIN, tuple, frozenset)):  # Python may share one object for two equal constants
         if id(value) in seen:
             return seen[id(value)][0]
         seen[id(value)] = (len(seen), value)
-    if isinstance(value, type):  # what is in it is found apart, once for all places
+    if isinstance(value, type):  # `_classes` adds its content, once
         return [value.__name__, len(seen) - 1]
     known = _of_a_library(type(value))
     parts = _parts(value, known, seen)
@@ -152,7 +156,7 @@ def _content(value, seen):
 
 
 def _parts(value, known, seen):
-    """What a value is made of; nothing for one that its class, whether `known` or not, and its repr tell."""
+    """The parts of a value; none if its class and its repr identify it. known: whether a library defines the class."""
     if isinstance(value, nn.Module):
         return _layer(value)
     if isinstance(value, torch.Tensor):
@@ -160,7 +164,7 @@ def _parts(value, known, seen):
     if isinstance(value, np.ndarray) or (known and hasattr(value, "__array__")):  # a number of numpy's, a data frame
         array = np.asarray(value)
         return [str(array.dtype), array.shape, array.ravel().tolist() if array.dtype.hasobject else array.tobytes()]
-    if isinstance(value, set | frozenset):  # which has another order each time
+    if isinstance(value, set | frozenset):  # its order differs from process to process
         return sorted(value, key=lambda part: json.dumps(_content(part, {**seen})))
     if isinstance(value, tuple | list | dict):
         return [*(value.items() if isinstance(value, dict) else value)]
@@ -174,12 +178,12 @@ def _parts(value, known, seen):
 def _part(value, name):
     try:
         return getattr(value, name)
-    except ValueError:  # an empty cell: its name is bound later
+    except ValueError:  # an empty closure cell
         return None
 
 
 def _layer(layer):
-    """Of a layer: its weights, all buffers, hooks, further attributes and extra state, and the layers in it."""
+    """The parts of a layer: weights, buffers, hooks, other attributes, extra state, and its own layers."""
     own = {"recurse": False, "remove_duplicate": False}
     tensors = [dict(layer.named_parameters(**own)), dict(layer.named_buffers(**own))]
     hooks = [(name, *vars(layer)[name].values()) for name in HOOKS if vars(layer).get(name)]  # their keys are counters
@@ -189,7 +193,7 @@ def _layer(layer):
 
 def _state(value):
     """The attributes of an instance, those in slots too."""
-    held = object.__getstate__(value)  # a dict, or one and another of the slots; None without any
+    held = object.__getstate__(value)  # a dict, a pair (dict, slots), or None
     return [item for each in (held if isinstance(held, tuple) else (held,)) for item in _kept(each or {})]
 
 

@@ -4,7 +4,6 @@ import os
 import secrets
 import sys
 from contextlib import contextmanager, suppress
-from importlib.resources import files
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -24,11 +23,6 @@ def checkout():
 def project_folder():
     """The checkout this package is installed from, else the current folder."""
     return checkout() or Path.cwd()
-
-
-def package_data(name):
-    """A folder of the data that ship inside the package: 'published' or 'grids'."""
-    return files("ltkd.reproduce") / "data" / name
 
 
 def cache_folder():

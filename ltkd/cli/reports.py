@@ -3,6 +3,7 @@
 from ..config.recipes import RECIPES
 from ..reproduce.compare import NOT_RUN
 from ..reproduce.cost import number
+from ..runs import shared_subsets
 
 ACCURACIES = ("all", "head", "medium", "tail")
 NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")
@@ -34,7 +35,7 @@ def _role(teaches, classes):
 def settings(configs, finished):
     """One line a setting of a grid's configs, in their order: data, networks, method, what is not the recipe's, seeds.
     finished: ids of the runs that are done."""
-    by_setting, shared = {}, {config.subset_seed for config in configs if config.subset_seed != config.seed}
+    by_setting, shared = {}, shared_subsets([(config.subset_seed, config.seed) for config in configs])
     for config in configs:
         changed = {k: v for k, v in config.overrides().items() if k not in NAMED}
         if config.subset_seed in shared and "subset_seed" not in RECIPES[config.recipe].defaults:

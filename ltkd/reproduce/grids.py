@@ -4,11 +4,10 @@ import itertools
 import tomllib
 from pathlib import Path
 
-from .._support.storage import package_data
 from ..config import RunConfig
 from ..errors import ConfigError, unknown
 from ..methods import option_names
-from . import tables
+from . import data, tables
 
 TABLE, PARTS = "table", "part"  # what is no setting: the name of a published table; grids that make up one
 CHOOSES = ("dataset", "imbalance_factor", "teacher", "student", "method")  # rows of a table; all else changes them
@@ -16,7 +15,7 @@ CHOOSES = ("dataset", "imbalance_factor", "teacher", "student", "method")  # row
 
 def names():
     """The grids that come with the package: those of `reproduce/data/grids`."""
-    return sorted(file.name.removesuffix(".toml") for file in package_data("grids").iterdir())
+    return sorted(file.name.removesuffix(".toml") for file in data("grids").iterdir())
 
 
 def read_grid(grid):
@@ -26,7 +25,7 @@ def read_grid(grid):
     if path.suffix != ".toml" and not path.exists():
         if str(grid) not in names():
             raise ConfigError(f"{unknown('grid', grid, names())}; or give the path of a file.toml")
-        path = package_data("grids") / f"{grid}.toml"
+        path = data("grids") / f"{grid}.toml"
     try:
         return tomllib.loads(path.read_text())
     except OSError as error:

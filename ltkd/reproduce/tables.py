@@ -5,11 +5,11 @@ import io
 import json
 from collections import defaultdict
 
-from .._support.storage import package_data
 from ..config import RunConfig
 from ..config.recipes import recipe_for
 from ..errors import unknown
 from ..methods import METHODS, option_names
+from . import data
 
 TYPES = defaultdict(lambda: str, imbalance_factor=float, accuracy=float)
 TEACHER = "teacher"  # the method of a teacher's own row
@@ -84,5 +84,5 @@ def _frame(name):
     """A file of reproduce/data/published."""
     import pandas as pd
 
-    text = (package_data("published") / f"{name}.csv").read_text("utf-8")
+    text = (data("published") / f"{name}.csv").read_text("utf-8")
     return pd.read_csv(io.StringIO(text), dtype=TYPES, keep_default_na=False, na_values={"imbalance_factor": [""]})

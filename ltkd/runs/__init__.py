@@ -11,7 +11,7 @@
 
 from .run import Run, checkpoint_bytes, predict, runs_folder
 from .store import PackedRun, all_runs, packed_runs, recorded_runs, strangers, unpacked
-from .tables import OWN_SUBSET, REPORTED, designs, interval, summarise, table, tabulate
+from .tables import OWN_SUBSET, REPORTED, designs, interval, shared_subsets, summarise, table, tabulate
 
 __all__ = [
     "OWN_SUBSET",
@@ -26,6 +26,7 @@ __all__ = [
     "predict",
     "recorded_runs",
     "runs_folder",
+    "shared_subsets",
     "strangers",
     "summarise",
     "table",

@@ -69,6 +69,11 @@ def _by_design(frame, by):
     return pd.concat(parts)
 
 
+def shared_subsets(pairs):
+    """The seeds of subsets that another seed than their own was trained on. pairs: (subset_seed, seed) of each run."""
+    return {subset for subset, seed in pairs if subset != seed}
+
+
 def designs(pairs):
     """How runs that differ in their seeds alone drew their subsets: {subset: the pairs that share it}.
 
@@ -76,7 +81,7 @@ def designs(pairs):
     own, were trained on; OWN_SUBSET for the runs whose own seed drew it. So (0, 0), (0, 1) share subset 0, and
     (0, 0), (1, 1) have their own; a run may be part of both.
     """
-    shared = {subset for subset, seed in pairs if subset != seed}
+    shared = shared_subsets(pairs)
     found = {subset: {pair for pair in pairs if pair[0] == subset} for subset in sorted(shared)}
     own = {(subset, seed) for subset, seed in pairs if subset == seed}
     alone = {pair for pair in own if pair[0] not in shared}

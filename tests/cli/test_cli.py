@@ -6,10 +6,8 @@ import subprocess
 import sys
 from dataclasses import fields
 
-import numpy as np
 import pytest
-from helpers import PROJECT, SHORT_RUN, digits_config
-from PIL import Image
+from helpers import PROJECT, SHORT_RUN, class_folders, digits_config
 
 from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs
 from ltkd.__main__ import main
@@ -30,17 +28,6 @@ def call(*arguments):
         return main([str(a) for a in arguments])
     except SystemExit as exit:
         return exit.code
-
-
-def class_folders(folder, counts):
-    """Random images of 8 x 8 pixels: so many training images of each class, and two for testing."""
-    rng = np.random.default_rng(0)
-    for half, numbers in (("train", counts), ("test", [2] * len(counts))):
-        for name, number in zip("abcdefgh", numbers, strict=False):
-            place = folder / half / name
-            place.mkdir(parents=True)
-            for i in range(number):
-                Image.fromarray(rng.integers(256, size=(8, 8, 3), dtype=np.uint8)).save(place / f"{i}.png")
 
 
 def help_of(command, capsys):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from helpers import digits_config
+from helpers import class_folders, digits_config
 
 from ltkd import RunConfig, datasets, fit
 from ltkd.reproduce import cost
@@ -47,9 +47,8 @@ def test_a_data_set_without_a_size_is_counted_by_looking(monkeypatch):
 
 
 def test_a_folder_of_ones_own_is_counted_by_looking(tmp_path):
-    from test_sources import write_folder
-
-    config = RunConfig.make(dataset=str(write_folder(tmp_path / "own")), method="ce", epochs=4)
+    class_folders(tmp_path / "own", counts=(3, 2))
+    config = RunConfig.make(dataset=str(tmp_path / "own"), method="ce", epochs=4)
     assert cost.images_of(config) == 5 * 4
 
 
