@@ -27,6 +27,9 @@ COMMANDS = {  # what is called after `python -m ltkd`: words that it prints
     "table": ["digits", "ce"],
 }
 CODE = {  # Python that is run: words that it prints
+    "from ltkd.explore.widgets.wide import SharedFigure; print('the script is', len(str(SharedFigure._esm)) > 500)": [
+        "the script is True"
+    ],
     "import ltkd.reproduce.tables; print(len(ltkd.reproduce.tables.read()), 'numbers')": ["698 numbers"],
     "import ltkd.reproduce.grids; print(ltkd.reproduce.grids.names())": ["bkd-fig3", "laptop"],
     "import ltkd.explore.recorded; ltkd.explore.recorded.recording('cifar100-lt')": [

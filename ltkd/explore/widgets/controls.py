@@ -8,7 +8,7 @@ import ipywidgets
 import numpy as np
 
 from ...errors import ConfigError, LtkdError, unknown
-from .wide import Fitter, wide
+from .wide import wide
 
 LABEL_WIDTH, CONTROL_WIDTH = "120px", "410px"
 
@@ -41,7 +41,7 @@ class Explorer(ipywidgets.VBox):
         self._say(text)
         for widget in self.panel.values():
             widget.observe(self._moved, names="value")
-        super().__init__([_in_rows(self.panel.values()), self.note, self.figure, Fitter()])
+        super().__init__([_in_rows(self.panel.values()), self.note, self.figure])
 
     @property
     def values(self):
