@@ -39,6 +39,10 @@ class Interrupted(LtkdError):
     """Ctrl-C during training; the message says what is saved and how to go on."""
 
 
+class TimeUp(Interrupted):
+    """The time given for training is over; the message says what is saved and how to go on."""
+
+
 def unknown(kind, name, known):
     """The error for a name that is not in `known`, with the nearest name that is."""
     close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)

@@ -40,12 +40,9 @@ def prepared(method, *, data=None, teacher=None, student=None, **settings):
     """The Job of a method. settings: fields of RunConfig and options; teacher, student: networks of one's own."""
     data = data or seven_classes()
     config = RunConfig.make(**SETTINGS | {"method": method} | settings)
-
-    def untrained(config, **_objects):
-        return Untrained(config, data)
-
+    before = {role: Untrained(first, data) for role, first in config.builds_on(data.class_counts).items()}
     where = {"device": torch.device("cpu"), "workers": 0, "cache": "off"}
-    job = prepare(config, data, **where, teacher=teacher, student=student, train_first=untrained)
+    job = prepare(config, data, **where, teacher=teacher, student=student, before=before)
     job.method.set_mode(job.student)
     return job
 

@@ -94,15 +94,23 @@ def agreed(value=None):
 
 
 @contextmanager
-def by_first(claimed):
-    """Within it, the first process is within `claimed(meanwhile)`, which may wait for other programs: for longer than
-    processes that wait for each other may be silent, so that it tells the others again and again to wait on."""
+def by_first(claimed, meanwhile=lambda: None):
+    """Enter `claimed(callback)` in the first process; the others wait until it has entered.
+
+    `claimed` may wait for other programs, and then calls the callback every few seconds. That keeps the waiting
+    processes alive, which would otherwise give up, and calls `meanwhile`.
+    """
     if not is_first():
         while not agreed():
             pass
         yield
         return
-    with claimed(lambda: agreed(False)):
+
+    def wait_on():
+        agreed(False)
+        meanwhile()
+
+    with claimed(wait_on):
         agreed(True)
         yield
 

@@ -8,7 +8,6 @@ from typing import get_args
 from .. import datasets, methods, models
 from ..config import RunConfig
 from ..config.recipes import RECIPES
-from ..training.stepping import STEPS
 from ..training.teacher_cache import CACHES
 
 
@@ -59,12 +58,7 @@ def add_places(parser):
         default="auto",
         help="where a teacher's answers are kept, so that it is asked once (default: auto: in memory with room)",
     )
-    group.add_argument(
-        "--step",
-        choices=STEPS,
-        default="auto",
-        help="eager, or replayed from a CUDA graph (default: auto: a graph on a GPU where it proves itself)",
-    )
+    group.add_argument("--compile", action="store_true", help="use torch.compile; on a GPU with CUDA graphs")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -76,7 +70,7 @@ def where(given):
         "device": given.device,
         "workers": given.workers,
         "cache": given.cache,
-        "step": given.step,
+        "compile": given.compile,
         "progress": not given.quiet,
     }
 

@@ -35,8 +35,7 @@ def _described(config):
     own = settings.pop("options")
     lines = [config.name, *(f"  {name:18} {value}" for name, value in settings.items() if value is not None)]
     lines += [f"  {config.method + '.' + name:18} {value}" for name, value in own.items()]
-    if teacher := next(iter(config.builds_on()), None):
-        lines.append(f"built on {teacher.name} (lr {teacher.lr:g}, {teacher.epochs} epochs)")
+    lines += [f"{role}: {c.name} (lr {c.lr:g}, {c.epochs} epochs)" for role, c in config.builds_on().items()]
     lines += [f"not the recipe's: {name} = {value}" for name, value in config.overrides().items()]
     lines += [f"assumed: {name}: {why}" for name, why in config.assumptions().items()]
     return "\n".join(lines)

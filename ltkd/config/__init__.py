@@ -1,6 +1,6 @@
 """What determines a run: RunConfig, and the named sets of its defaults."""
 
 from .recipes import RECIPES, recipe_for
-from .run_config import CUSTOM, RunConfig
+from .run_config import CUSTOM, DataConfig, OptimizationConfig, RunConfig
 
-__all__ = ["CUSTOM", "RECIPES", "RunConfig", "recipe_for"]
+__all__ = ["CUSTOM", "RECIPES", "DataConfig", "OptimizationConfig", "RunConfig", "recipe_for"]

@@ -1,10 +1,11 @@
 """RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cache
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from .. import datasets, methods, models
 from .._support.fingerprint import class_code, digest
@@ -23,6 +24,29 @@ N_GROUPS = 3  # of a method that knows groups, where it is not set
 def _setting(default, help, **limits):
     """A field of RunConfig; `low` and `high` are allowed values, `above` is not."""
     return field(default=default, metadata={"help": help, **limits})
+
+
+class DataConfig(NamedTuple):
+    """The fields of a RunConfig that determine the images."""
+
+    dataset: str
+    imbalance_factor: float
+    profile: str | tuple
+    subset_seed: int | None
+    image_size: int | None
+    held_out: float
+    classes: tuple[int, ...] | None
+    augmentation: str
+    normalization: str
+
+
+class OptimizationConfig(NamedTuple):
+    """The fields of a RunConfig that determine the optimizer."""
+
+    lr: float
+    momentum: float
+    nesterov: bool
+    weight_decay: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,12 +270,31 @@ class RunConfig:
         options = {k: v for k, v in self.options.items() if k in parent.options()}
         return replace(self, method=methods.name_of(parent), options=options)
 
-    def builds_on(self):
-        """The configs of the runs that are trained before this one, as far as they are known without the data."""
-        method, before = methods.METHODS[self.method], [self.for_parent()] if self.for_parent() else []
-        if self.teacher and not self.teacher.startswith(CUSTOM) and method.teachers is methods.Method.teachers:
-            before.append(self.for_teacher())
-        return before
+    def builds_on(self, class_counts: Sequence[int] | None = None) -> dict[str, "RunConfig"]:
+        """The runs that are trained before this one: {role: config}, the role being "parent" or a teacher's name.
+
+        class_counts: training images of each class, (C,). Teachers that depend on them (LFME's experts) are left out
+        without them.
+        """
+        method, found = methods.METHODS[self.method], {}
+        if (parent := self.for_parent()) is not None:
+            found["parent"] = parent
+        if self.teacher and not self.teacher.startswith(CUSTOM):
+            found |= {role: self.for_teacher(spec) for role, spec in method.teachers(class_counts).items()}
+        return found
+
+    @property
+    def data(self) -> "DataConfig":
+        """The part that determines the images."""
+        return self._part(DataConfig)
+
+    @property
+    def optimization(self) -> "OptimizationConfig":
+        """The part that determines the optimizer and its schedule."""
+        return self._part(OptimizationConfig)
+
+    def _part(self, kind):
+        return kind(*(getattr(self, name) for name in kind._fields))
 
 
 def _reconcile(settings, given):

@@ -260,9 +260,14 @@ class Method(nn.Module):
         """The Schedule of this method's training, from the config's."""
         return schedule
 
-    def teachers(self):
-        """Who teaches: {name: TeacherSpec}."""
-        return {} if self.needs == "nothing" else {TEACHER: TeacherSpec()}
+    @classmethod
+    def teachers(cls, class_counts=None) -> dict[str, TeacherSpec]:
+        """The teachers that are trained first: {name: TeacherSpec}.
+
+        class_counts: training images of each class, (C,); None where the data are not known yet: teachers that depend
+        on them are left out then.
+        """
+        return {} if cls.needs == "nothing" else {TEACHER: TeacherSpec()}
 
     def wrap(self, student):
         """The network that is trained, tested and stored, made of the student (which may be changed)."""

@@ -23,17 +23,10 @@ class LFME(Method):
 
     def __init__(self, task, **options):
         super().__init__(task, **options)
-        shots = ClassGroups.by_shots(task.class_counts.cpu())
-        by_group = {name: (shots.index == g).nonzero().squeeze(1) for g, name in enumerate(shots.names)}
-        # A group of one class has nothing to tell apart, and no expert.
-        self.experts = tuple(name for name, classes in by_group.items() if len(classes) > 1)
-        if not self.experts:
-            raise ConfigError(
-                f"method 'lfme' needs two classes in one group to train an expert on, but each of these is alone in "
-                f"its group: {', '.join(shots.names)}; choose another method"
-            )
-        for name in self.experts:
-            self.register_buffer(f"classes_{name}", by_group[name])
+        by_group = _classes_of_experts(task.class_counts)
+        self.experts = tuple(by_group)
+        for name, classes in by_group.items():
+            self.register_buffer(f"classes_{name}", classes)
         self.register_buffer("expert_weights", torch.ones(len(self.experts)))
         self.register_buffer("expert_accuracies", torch.ones(len(self.experts)))
         self.register_buffer("ease", torch.ones(task.train_images))
@@ -41,10 +34,13 @@ class LFME(Method):
     def _classes(self):
         return {name: getattr(self, f"classes_{name}") for name in self.experts}
 
-    def teachers(self):
+    @classmethod
+    def teachers(cls, class_counts=None):
+        if class_counts is None:
+            return {}
         return {
             name: TeacherSpec(tuple(classes.tolist()), EXPERT_BATCH[name], {"lr_schedule": "cosine"})
-            for name, classes in self._classes().items()
+            for name, classes in _classes_of_experts(class_counts).items()
         }
 
     def begin(self, student, teachers, training, held_out):
@@ -85,6 +81,20 @@ class LFME(Method):
             term = losses.expert_kd(logits, step.teachers[name].logits, classes, temperature=self.temperature)
             terms[name] = self.expert_weights[g] * term
         return terms
+
+
+def _classes_of_experts(class_counts):
+    """The classes of each expert: {name of a group: LongTensor}. Raises ConfigError where there would be no expert."""
+    shots = ClassGroups.by_shots(class_counts.cpu())
+    by_group = {name: (shots.index == g).nonzero().squeeze(1) for g, name in enumerate(shots.names)}
+    # In a group of one class there is nothing to learn.
+    found = {name: classes for name, classes in by_group.items() if len(classes) > 1}
+    if not found:
+        raise ConfigError(
+            f"method 'lfme' needs two classes in one group to train an expert on, but each of these is alone in "
+            f"its group: {', '.join(shots.names)}; choose another method"
+        )
+    return found
 
 
 def _between_extremes(values):

@@ -9,7 +9,7 @@ import torch
 
 from .. import datasets, models
 from ..datasets import ImageSet, LongTailedDataset
-from ..methods import Method, Task, method_class
+from ..methods import Task, method_class
 from ..training.fit import train_epoch
 from ..training.history import ProgressBar
 from ..training.setup import load_dataset, prepare
@@ -58,7 +58,7 @@ def _work(config, asked_before, data_root):
     if method.needs != "nothing":
         teacher = config.teacher
         asked = _asked(config, method, images * schedule.epochs, images, asked_before)
-    if type(method).teachers is not Method.teachers:  # experts that share the classes: a teacher's work together
+    if method.needs != "nothing" and not method.teachers():  # experts that share the classes: a teacher's work together
         trained += images * config.teacher_epochs
     return Work(config, config.student, shape, trained, test * tests, teacher, asked)
 
@@ -78,7 +78,7 @@ def _data(config, data_root):
     known = datasets.SOURCES.get(config.dataset)
     size = known and known.size
     if size is None:
-        data = load_dataset(config, data_root)
+        data = load_dataset(config.data, data_root)
         return data.class_counts.tolist(), (data.num_classes, data.in_channels, data.image_size), len(data.test)
     if size.listed:
         counts = [size.images // size.classes] * size.classes

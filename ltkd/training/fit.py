@@ -1,91 +1,133 @@
 """Training: `fit` turns a RunConfig into a Run on disk, in one visible loop."""
 
 import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
+from torch import nn
 
 from .. import metrics
 from .._support import distributed
 from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
-from ..config import CUSTOM
-from ..errors import ConfigError, Interrupted, RunError
+from ..config import RunConfig
+from ..datasets import LongTailedDataset
+from ..errors import ConfigError, Interrupted, RunError, TimeUp
 from ..methods import check_terms
 from ..models import count_parameters
 from ..runs import Run, checkpoint_bytes, predict
 from .custom_objects import with_objects
+from .deadline import Deadline
 from .history import ProgressBar, prefixed
-from .setup import load_dataset, prepare, shape_of
+from .setup import Job, load_dataset, prepare, shape_of
 
 CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, and the epoch that follows
 
+Callback = Callable[[RunConfig, list[dict[str, Any]]], None]
+
 
 def fit(
-    config,
+    config: RunConfig,
     *,
-    teacher=None,
-    student=None,
-    dataset=None,
-    runs=None,
-    data_root=None,
-    device="auto",
-    workers=None,
-    cache="auto",
-    step="auto",
-    progress=True,
-    callbacks=(),
-):
-    """Train the run that `config` describes, or load it if it is finished, or go on where it stopped.
+    teacher: nn.Module | None = None,
+    student: nn.Module | None = None,
+    dataset: LongTailedDataset | None = None,
+    runs: str | Path | None = None,
+    data_root: str | Path | None = None,
+    device: str | torch.device = "auto",
+    workers: int | None = None,
+    cache: str = "auto",
+    compile: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    until: float | None = None,
+) -> Run:
+    """Train the run that `config` describes; resume it if it was stopped, load it if it is finished.
 
-    A teacher that the method needs and nobody hands over is trained first, as a run of its own. teacher, student:
-    modules of your own, `forward(images) -> logits (B, C)`, used in place of the named ones (the student is copied).
-    dataset: a LongTailedDataset of your own. runs: the folder of all runs. data_root: where data are looked for.
-    device: 'auto', 'cpu', 'cuda', 'cuda:1', ... workers: processes that decode images on disk (default: one a core, at
-    most 16). cache: whether a teacher is asked only once about each view of an image, and where its answers are kept:
-    in 'memory' for this process, on 'disk' for others too, 'off', or 'auto', which is memory where that has room.
-    step: how a step is taken: 'eager', as Python says it, 'graph', replayed from one CUDA graph, or 'auto', which is
-    graph on a GPU where the graph proves itself (see stepping.py; the run's result says what came of it).
-    progress: show bars. callbacks: called after every epoch as `callback(config, history)`, history being the list of
-    rows so far.
+    The runs that it builds on (its teacher, or the training stage before it) are trained first, each as a run of its
+    own.
 
-    Returns the finished Run. Raises an LtkdError that says what is wrong; whatever was stored stays usable.
+    Args:
+        config: everything that determines the result.
+        teacher, student: your own modules, `forward(images (B, channels, side, side)) -> logits (B, C)`, used in place
+            of the named networks. The student is copied.
+        dataset: your own data set, used in place of the named one.
+        runs: the folder of all runs (default: LTKD_RUNS, else `runs`).
+        data_root: the folder of the data sets (default: LTKD_DATA, else `data/downloads`).
+        device: 'auto', 'cpu', 'cuda', 'cuda:1', ...
+        workers: processes that decode images on disk (default: one a core, at most 16).
+        cache: where a frozen teacher's logits are kept, so that each view of an image is computed once: 'memory' (of
+            this process), 'disk' (shared by processes), 'off', or 'auto' (memory, where it has room).
+        compile: run the method and the student through torch.compile; on a GPU with CUDA graphs. The numbers then
+            differ from an eager run's in their last bits; the result says which was used.
+        progress: show a progress bar.
+        callbacks: functions called after every epoch as `callback(config, history)`; history is the list of all rows.
+        until: when to stop, in seconds since 1970.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        ConfigError: a setting, module or data set does not fit.
+        DataError: the data are missing or damaged.
+        RunError: the run cannot be trained, stored or read.
+        Interrupted: Ctrl-C; the last finished epoch is stored.
+        TimeUp: `until` was reached; the last finished epoch is stored.
+
+    Example:
+        >>> import ltkd, tempfile
+        >>> config = ltkd.RunConfig.make(method="ltkd", epochs=1, teacher_epochs=1)
+        >>> run = ltkd.fit(config, runs=tempfile.mkdtemp(), progress=False)
+        >>> sorted(run.result["last"])[:4]
+        ['all', 'epoch', 'few_shot', 'head']
     """
     config = with_objects(config, teacher, student, dataset)
     run = Run.open(config, runs)
     if run.finished and not distributed.is_one_of_several():
         return run
     device = pick_device(distributed.own_device(device))
-    how = {"device": device, "workers": workers, "cache": cache, "step": step}
-    where = {"runs": runs, "data_root": data_root, "dataset": dataset}
-    first = partial(fit, progress=progress, callbacks=callbacks, **where, **how)
+    deadline = Deadline(until)
+    how = {"device": device, "workers": workers, "cache": cache, "compile": compile}
     with distributed.group(device):
         if distributed.agreed(run.finished):
             return run
-        data = load_dataset(config, data_root, dataset)
-        job = prepare(config, data, teacher=teacher, student=student, train_first=first, **how)
-        with distributed.by_first(run.claimed):  # after its teachers, which claim their own
-            if not distributed.agreed(run.finished):  # by another program, in the meantime
+        data = load_dataset(config.data, data_root, dataset)
+        before = {}
+        for role, first in config.builds_on(data.class_counts).items():
+            own = _objects_of(role, first, teacher, student)
+            where = {"runs": runs, "data_root": data_root, "dataset": dataset, "until": until}
+            before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks)
+        job = prepare(config, data, before=before, teacher=teacher, student=student, deadline=deadline, **how)
+        with distributed.by_first(run.claimed, deadline.check):
+            if not distributed.agreed(run.finished):  # another process may have finished it in the meantime
                 _train(run, job, data, progress, callbacks)
     if distributed.is_first() and not run.finished:
         raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")
     return run
 
 
-def _train(run, job, data, progress, callbacks):
-    """From the state stored last, or from the beginning, to the finished run."""
-    if distributed.is_first():
+def _objects_of(role: str, config: RunConfig, teacher, student) -> dict[str, nn.Module | None]:
+    """The caller's own modules that a run uses which is trained first: the stage before uses both, a teacher none."""
+    if role != "parent":
+        return {}
+    return {"student": student, "teacher": teacher if config.teacher is not None else None}
+
+
+def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callbacks: Sequence[Callback]) -> None:
+    """From the last stored epoch, or from the beginning, to the finished run."""
+    config, epochs, first = job.config, job.schedule.epochs, distributed.is_first()
+    if first:
         run.start()
     history, seconds = _resume(run, job)
     stored_at, started = time.monotonic(), time.monotonic() - seconds
-    kept = len(history), None  # an epoch, and the state after it where that is not stored yet
-    config, epochs = job.config, job.schedule.epochs
-    bar = ProgressBar(config, epochs, len(job.training), len(history), progress and distributed.is_first())
+    kept = len(history), None  # an epoch, and the state after it unless that is stored
+    bar = ProgressBar(config, epochs, len(job.training), len(history), progress and first)
     try:
         for epoch in range(len(history) + 1, epochs + 1):
-            with own_randomness(job.device, config.derived_seed("layers", epoch)):
-                row = train_epoch(job, epoch, bar)
+            row = train_epoch(job, epoch, bar)
             if job.schedule.tests_after(epoch, config.test_every):
                 logits = predict(job.student, job.test.plain())
                 row |= prefixed("test_", metrics.report(logits, job.test.labels.numpy(), job.class_counts))
@@ -95,58 +137,51 @@ def _train(run, job, data, progress, callbacks):
                 job.method.end_epoch(job.student.eval(), job.held_out)
                 state = job.state() | {"history": history, "seconds": time.monotonic() - started}
                 kept = epoch, checkpoint_bytes(state)
-                if time.monotonic() - stored_at >= CHECKPOINT_SECONDS and distributed.is_first():
+                if time.monotonic() - stored_at >= CHECKPOINT_SECONDS and first:
                     run.save_checkpoint(kept[1])
                     stored_at = time.monotonic()
-            for callback in callbacks if distributed.is_first() else ():
+            for callback in callbacks if first else ():
                 callback(config, history)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, TimeUp) as stop:
         epoch, state = kept
-        if state is not None and distributed.is_first():
+        if state is not None and first:
             run.save_checkpoint(state)
-        raise _interrupted(run, epoch + 1, epochs) from None
+        raise _interrupted(stop, run, epoch + 1, epochs) from None
     finally:
         bar.close()
-    _finish(run, job, data, history, logits, time.monotonic() - started)
-
-
-def train_epoch(job, epoch, bar):
-    """One pass over the training set; returns the epoch's row of the history."""
-    started, lr = time.monotonic(), job.schedule.rate(epoch)
-    job.set_rate(lr)
-    job.record.clear()
-    job.method.set_mode(job.student)
-    for inputs in job.inputs(epoch):
-        job.stepper(train_step, job, inputs)
-        bar.update(inputs.size)
-    return {"epoch": epoch, "lr": lr, "seconds": time.monotonic() - started, **job.record.row(epoch)}
-
-
-def train_step(job, inputs):
-    """What is done with a batch. It never waits for the device, and from one batch to the next nothing differs but the
-    values of tensors: a GPU can do all of it as one CUDA graph."""
-    step = job.step(inputs)
-    terms = job.terms(step)
-    check_terms(job.method, terms)
-    job.optimizer.zero_grad()
-    (distributed.weight(step.labels) * sum(terms.values())).backward()
-    job.optimizer.step()
-    job.record.add(step, terms)
-
-
-def _finish(run, job, data, history, logits, seconds):
-    if distributed.is_first():
-        result = _result(job, data, history, seconds)
+    if first:
+        result = _result(job, data, history, time.monotonic() - started)
         run.finish(job.student, logits, job.test.labels.numpy(), job.class_counts, history, result)
     distributed.wait()
 
 
-def _interrupted(run, epoch, epochs):
+def train_epoch(job: Job, epoch: int, bar: ProgressBar) -> dict[str, Any]:
+    """One pass over the training set; returns the epoch's row of the history.
+
+    Nothing in the loop waits for the device: sums stay there until the epoch's end.
+    """
+    started, lr = time.monotonic(), job.schedule.rate(epoch)
+    job.begin_epoch(lr)
+    with own_randomness(job.device, job.config.derived_seed("layers", epoch)):
+        for step in job.steps(epoch):  # a batch: augmented images, labels, the teacher's logits
+            terms = job.loss_terms(step)  # such as `methods.LTKD.forward`
+            check_terms(job.method, terms)
+            loss = sum(terms.values())
+            job.optimizer.zero_grad()
+            (distributed.weight(step.labels) * loss).backward()
+            job.optimizer.step()
+            job.record.add(step, terms)
+            bar.update(len(step.labels))
+    return {"epoch": epoch, "lr": lr, "seconds": time.monotonic() - started, **job.record.row(epoch)}
+
+
+def _interrupted(stop: BaseException, run: Run, epoch: int, epochs: int) -> Interrupted:
     stored = f"the state after epoch {epoch - 1} is stored in {run.folder}" if epoch > 1 else "no epoch was stored yet"
-    return Interrupted(f"stopped in epoch {epoch} of {epochs}; {stored}. Give the same command again to go on")
+    kind, why = (TimeUp, "time is up: stopped") if isinstance(stop, TimeUp) else (Interrupted, "stopped")
+    return kind(f"{why} in epoch {epoch} of {epochs}; {stored}. Give the same command again to go on")
 
 
-def pick_device(name):
+def pick_device(name: str | torch.device) -> torch.device:
     """The torch.device called `name`; 'auto' is the first GPU, else the CPU. Raises ConfigError if it is not there."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
@@ -157,8 +192,8 @@ def pick_device(name):
     return device
 
 
-def _resume(run, job):
-    """Load what was stored; returns the history so far and the seconds it took."""
+def _resume(run: Run, job: Job) -> tuple[list[dict[str, Any]], float]:
+    """Load the stored state; returns the history so far and the seconds it took."""
     state = run.load_checkpoint()
     if state is None:
         return [], 0.0
@@ -166,7 +201,7 @@ def _resume(run, job):
     return state["history"], state["seconds"]
 
 
-def _result(job, data, history, seconds):
+def _result(job: Job, data: LongTailedDataset, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
     tested = [row for row in history if row.get("test_all") is not None]
     best = max(tested, key=lambda row: row["test_all"])
     config = job.config
@@ -187,26 +222,15 @@ def _result(job, data, history, seconds):
         "normalization": {"mean": job.normalize.mean, "std": job.normalize.std},
         "parameters": count_parameters(job.student),
         "seconds": round(seconds, 2),
-        "teacher_cache": job.memory.note,
-        "step": job.stepper.note,
-        **_built_on(job),
+        "teacher_cache": job.teacher_cache.note,
+        "compiled": job.compiled,
+        **{f"{role}_run": name for role, name in job.before.items()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(job.device),
         "commit": commit(),
     }
 
 
-def _built_on(job):
-    """The names of the runs that this one needed."""
-    config, names = job.config, {}
-    if config.teacher and not config.teacher.startswith(CUSTOM):
-        specs = job.method.teachers().items()
-        names = {f"{name}_run": config.for_teacher(spec).name for name, spec in specs}
-    if job.method.parent:
-        names["parent_run"] = config.for_parent().name
-    return names
-
-
-def _reported(row):
+def _reported(row: dict[str, Any]) -> dict[str, Any]:
     accuracies = {key.removeprefix("test_"): value for key, value in row.items() if key.startswith("test_")}
     return {"epoch": row["epoch"], **accuracies}

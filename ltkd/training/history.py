@@ -28,13 +28,9 @@ class EpochRecord:
         self.batch = torch.zeros(1, dtype=torch.long, device=device)  # which one comes next
         self.terms, self.parts = {}, {}
 
-    def tensors(self):
-        """All that `add` changes: {name: tensor}."""
-        return {"hits": self.hits, "seen": self.seen, "batch": self.batch} | self.terms | self.parts
-
-    def clear(self):
-        """Begin an epoch."""
-        for tensor in self.tensors().values():
+    def clear(self) -> None:
+        """Set all sums to zero, at the beginning of an epoch."""
+        for tensor in (self.hits, self.seen, self.batch, *self.terms.values(), *self.parts.values()):
             tensor.zero_()
 
     @torch.no_grad()

@@ -1,105 +1,102 @@
-"""What a run's training needs, put together from its config: data, networks, method and optimizer on their device."""
+"""What `fit` trains with: the data, networks, method and optimizer of one config, on their device."""
 
 import copy
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from .. import datasets, models
 from .._support import distributed
 from .._support.seeding import derived_seed, own_randomness
-from ..config import CUSTOM
+from ..config import CUSTOM, DataConfig, OptimizationConfig, RunConfig
 from ..config.schedule import Schedule
+from ..datasets import ImageFiles, ImageSet, LongTailedDataset
 from ..datasets.normalization import NORMALIZATIONS, Normalizer
 from ..errors import ConfigError
-from ..methods import Answer, Scan, Step, Task, method_class
-from . import malloc, stepping
+from ..groups import ClassGroups
+from ..methods import Answer, Method, Scan, Step, Task, method_class
+from ..runs import Run
+from . import malloc
+from .deadline import Deadline
 from .history import EpochRecord
-from .loaders import HeldFeed, StreamedFeed, batch_sizes, feed
+from .loaders import DeviceLoader, StreamingLoader, batch_sizes, make_loader
 from .sampling import hold_out
-from .teacher_cache import Memory, remember
+from .teacher_cache import TeacherCache, cache_teachers
 
 SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
 
-
-class Inputs(NamedTuple):
-    """What a step begins with. epoch: 0-dim tensor, counted from 1; streams: what each one shows, as the
-    feed's `parts` has it."""
-
-    epoch: torch.Tensor
-    streams: dict
-
-    @property
-    def size(self):
-        """Images of the main stream."""
-        return len(self.streams["main"].indices)
+Loader = DeviceLoader | StreamingLoader
 
 
 @dataclass
 class Job:
-    """Everything that one run's training needs, on its device. terms(step): the method's, with gradients that are
-    averaged where several processes train the run; record: of the epoch that is being trained; stepper: takes the steps
-    (see stepping.py)."""
+    """Everything that the training of one run needs, on its device.
 
-    config: object
+    student: the network that is trained; teachers: {name: frozen network}; teacher_cache: their stored logits;
+    training, test: loaders of the two halves; held_out: the images kept from training (None without any);
+    class_counts: training images of each class, (C,); groups: the class groups of the method; record: the sums of the
+    current epoch; loss_terms: Step -> {name: 0-dim tensor}, whose gradients are averaged where several processes train
+    the run; compiled: the mode of torch.compile, None without it; before: {role: name} of the runs that were trained
+    first.
+    """
+
+    config: RunConfig
     device: torch.device
     student: nn.Module
     teachers: dict[str, nn.Module]
-    memory: Memory
-    method: nn.Module
+    teacher_cache: TeacherCache
+    method: Method
     schedule: Schedule
     optimizer: torch.optim.Optimizer
-    terms: nn.Module
+    loss_terms: nn.Module
     normalize: Normalizer
-    training: HeldFeed | StreamedFeed
+    training: Loader
     held_out: Scan | None
-    test: HeldFeed | StreamedFeed
-    class_counts: object
-    groups: object
+    test: Loader
+    class_counts: np.ndarray
+    groups: ClassGroups
     record: EpochRecord
-    stepper: object
+    deadline: Deadline
+    compiled: str | None
+    before: dict[str, str]
 
-    def state(self):
+    def state(self) -> dict[str, Any]:
         """All that changes during training."""
         return {part: getattr(self, part).state_dict() for part in ("student", "method", "optimizer")}
 
-    def load(self, state):
-        """Go on from a state."""
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Continue from a state."""
         for part in ("student", "method", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
 
-    def set_rate(self, lr):
-        """The learning rate of an epoch, as numbers: a state that was stored may hold what a Stepper made of them."""
+    def begin_epoch(self, lr: float) -> None:
+        """Set the learning rate, empty the record, and set the layers to training."""
         for group in self.optimizer.param_groups:
-            group |= {"lr": lr * group["lr_scale"], "fused": None}
+            group["lr"] = lr * group["lr_scale"]
+        self.record.clear()
+        self.method.set_mode(self.student)
 
-    def inputs(self, epoch):
-        """What each step of an epoch begins with; before the first, its teachers are asked what they do not
-        remember."""
-        drawn = {
-            name: self.training.draw(sampler, self._seed(epoch, name)) for name, sampler in self.method.streams.items()
+    def steps(self, epoch: int) -> Iterator[Step]:
+        """The steps of an epoch, one a batch. Before the first, the teachers compute what their cache lacks."""
+        draws = {
+            stream: self.training.draw(sampler, self._seed(epoch, stream))
+            for stream, sampler in self.method.streams.items()
         }
-        if self.memory.tables:
-            parts = drawn["main"].batches(self.config.batch_size)
-            indices, views = (torch.cat([getattr(part, name) for part in parts]) for name in ("indices", "views"))
-            for name, table in self.memory.tables.items():
-                table.fill(self.teachers[name], self.training.make, indices, views)
-        epoch = torch.tensor(float(epoch), device=self.device)
-        streams = [self.training.parts(each, self.config.batch_size) for each in drawn.values()]
-        for parts in zip(*streams, strict=True):
-            yield Inputs(epoch, dict(zip(drawn, parts, strict=True)))
-
-    def step(self, inputs):
-        """The Step that begins with these inputs, its images made on the device."""
-        batches = {name: self.training.batch(part) for name, part in inputs.streams.items()}
-        return Step(self.student, batches, inputs.epoch, self._answers(batches["main"]), featured=self._featured)
-
-    def steps(self, epoch):
-        """The steps of an epoch, one a batch."""
-        return map(self.step, self.inputs(epoch))
+        batch_size, number = self.config.batch_size, torch.tensor(float(epoch), device=self.device)
+        for name, table in self.teacher_cache.tables.items():
+            table.fill(self.teachers[name], self.training.make, *draws["main"].shown(batch_size), self.deadline)
+        streams = [self.training.batches(draw, batch_size) for draw in draws.values()]
+        for batches in self.deadline.watch(zip(*streams, strict=True)):
+            if self.compiled:
+                torch.compiler.cudagraph_mark_step_begin()
+            batch = dict(zip(draws, batches, strict=True))
+            yield Step(self.student, batch, number, self._answers(batch["main"]), featured=self._featured)
 
     def _seed(self, epoch, stream):
         return self.config.derived_seed("epoch", epoch, *(() if stream == "main" else (stream,)))
@@ -110,54 +107,59 @@ class Job:
 
     def _answers(self, batch):
         answers = {name: Answer(each, batch.images, featured=self._featured) for name, each in self.teachers.items()}
-        for name, table in self.memory.tables.items():
+        for name, table in self.teacher_cache.tables.items():
             answers[name] = Answer.given(table.logits(batch.indices, batch.views))
         return answers
 
 
-def _normalizer(name, data):
-    """The normalisation called `name`; 'data' is computed from the training images, or from some of those on disk. Of
-    all classes: what experts learned of some is asked about the images of a student of all."""
-    if NORMALIZATIONS[name] is not None:
-        return Normalizer(*NORMALIZATIONS[name])
-    train = data.whole or data.train
-    return Normalizer.of(train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
-
-
 def prepare(
-    config, data, device, *, teacher=None, student=None, train_first=None, workers=None, cache="auto", step="auto"
-):
-    """The Job of a config. teacher, student: modules of the caller's; train_first(config, **objects): the finished run
-    of a config that this one builds on: the training before it, or a teacher; workers: see `feed`; cache: see
-    `remember`; step: see `stepping`."""
+    config: RunConfig,
+    data: LongTailedDataset,
+    device: torch.device,
+    *,
+    before: Mapping[str, Run] | None = None,
+    teacher: nn.Module | None = None,
+    student: nn.Module | None = None,
+    workers: int | None = None,
+    cache: str = "auto",
+    compile: bool = False,
+    deadline: Deadline | None = None,
+) -> Job:
+    """The Job of a config.
+
+    before: {role: finished run} of what the config builds on; teacher, student: the caller's own modules; all else as
+    in `fit`.
+    """
     if device.type == "cpu":
         malloc.keep_freed_memory()
-    normalize = _normalizer(config.normalization, data)
-    training, held_out, test = _feeds(config, data, normalize, device, workers)
-    stepper = stepping.stepper(step, training, device)
+    normalize = _normalizer(config.data.normalization, data)
+    loader = partial(make_loader, normalize=normalize, device=device, workers=workers)
+    learned, held = _hold_out(config.data, data)
+    training, test = loader(learned, config.data.augmentation), loader(data.test, "none")
+    held_out = loader(held, "none") if held else None
     method, schedule = _method(config, data, len(training), device)
     images = next(test.plain(2))
     # The order matters: all draw from one generator; a method connects the network that it has wrapped, by layers that
     # must be on the device when it begins; and the optimizer trains what all of them have made.
     with own_randomness(device, config.derived_seed("method")):
-        network = _network(config, data, method, images, teacher, student, train_first)
-        teachers = _teachers(config, data, method, images, teacher, train_first)
+        network = _network(config, data, method, images, student, before or {})
+        teachers = _teachers(config, data, method, images, teacher, before or {})
         method.connect(network, teachers)
         method.to(device)
-        memory = remember(teachers if method.needs == "logits" else {}, training, cache)
+        teacher_cache = cache_teachers(teachers if method.needs == "logits" else {}, training, cache)
         scans = [Scan(each.plain, each.labels) if each else None for each in (training, held_out)]
         method.begin(network.eval(), teachers, *scans)
-    optimizer = _optimizer(config, method, network)
+    loss_terms, compiled = _compiled(distributed.synchronised(network, method, device), device, compile)
     return Job(
         config=config,
         device=device,
         student=network,
         teachers=teachers,
-        memory=memory,
+        teacher_cache=teacher_cache,
         method=method,
         schedule=schedule,
-        optimizer=optimizer,
-        terms=distributed.synchronised(network, method, device),
+        optimizer=make_optimizer(config.optimization, network, method.parameter_groups(network)),
+        loss_terms=loss_terms,
         normalize=normalize,
         training=training,
         held_out=scans[1],
@@ -165,8 +167,27 @@ def prepare(
         class_counts=data.class_counts.cpu().numpy(),
         groups=method.task.groups,
         record=_record(config, method, data.class_counts, len(training), device),
-        stepper=stepper,
+        deadline=deadline or Deadline(),
+        compiled=compiled,
+        before={role: run.config.name for role, run in (before or {}).items()},
     )
+
+
+def _compiled(loss_terms, device, wanted):
+    """The method, and with it the student's forward pass, through torch.compile if wanted; the mode of that."""
+    if not wanted:
+        return loss_terms, None
+    if distributed.world_size() > 1:
+        raise ConfigError("compile = True works in one process; leave it out, or train without torchrun")
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    try:
+        torch.compile(torch.relu)(torch.ones(2, device=device))
+    except Exception as error:  # such as a machine without a C++ compiler
+        why = str(error).strip().splitlines()[0]
+        raise ConfigError(
+            f"compile = True: torch.compile does not work on this machine ({why}); leave it out"
+        ) from error
+    return torch.compile(loss_terms, mode=mode), mode
 
 
 def _record(config, method, class_counts, train_images, device):
@@ -175,7 +196,9 @@ def _record(config, method, class_counts, train_images, device):
     return EpochRecord(class_counts.cpu().numpy(), method.task.groups, temperature, batches, device)
 
 
-def load_dataset(config, data_root=None, dataset=None):
+def load_dataset(
+    config: DataConfig, data_root: str | Path | None = None, dataset: LongTailedDataset | None = None
+) -> LongTailedDataset:
     """The long-tailed data set of a config; dataset: the object, where the caller handed it over."""
     if dataset is None and config.dataset.startswith(CUSTOM):
         raise ConfigError(f"the data set {config.dataset} was handed over as an object: pass it again as dataset=")
@@ -190,9 +213,19 @@ def load_dataset(config, data_root=None, dataset=None):
     return dataset if config.classes is None else _only(dataset, config.classes)
 
 
-def shape_of(data):
-    """What a network must know of a data set."""
+def shape_of(data: LongTailedDataset) -> dict[str, int]:
+    """What a network must know of a data set: {"num_classes", "in_channels", "image_size"}."""
     return {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
+
+
+def _normalizer(name, data):
+    """The normalisation called `name`; 'data' is computed from the training images, or from some of those on disk.
+
+    An expert on some classes uses all classes, like the student whose images it sees later."""
+    if NORMALIZATIONS[name] is not None:
+        return Normalizer(*NORMALIZATIONS[name])
+    train = data.whole or data.train
+    return Normalizer.of(train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
 
 
 def _method(config, data, train_images, device):
@@ -205,19 +238,11 @@ def _method(config, data, train_images, device):
     return method, schedule
 
 
-def _feeds(config, data, normalize, device, workers):
-    """The feeds of the images to learn from, of those held out (None without any) and of the test images."""
-    learn, held_out = _hold_out(config, data)
-    of = partial(feed, normalize=normalize, device=device, workers=workers)
-    return of(learn, config.augmentation), of(held_out, "none") if held_out else None, of(data.test, "none")
-
-
-def _network(config, data, method, images, teacher, student, train_first):
-    """The network to be trained: the student, as the method before it leaves it, and as the method wraps it."""
+def _network(config, data, method, images, student, before):
+    """The network to train: the student, after the stage before it if there is one, as the method wraps it."""
     network = _student(config, data, student, images)
-    if method.parent is not None:
-        own = {"student": student, "teacher": teacher if method.parent.has_teacher() else None}
-        network = train_first(config.for_parent(), **own).model(network)
+    if "parent" in before:
+        network = before["parent"].model(network)
     network = method.wrap(network).to(images.device, memory_format=torch.channels_last)
     if distributed.world_size() > 1 and images.is_cuda:  # on a CPU each process normalises by its own images
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -237,9 +262,9 @@ def _student(config, data, student, images):
     return student
 
 
-def _teachers(config, data, method, images, teacher, train_first):
+def _teachers(config, data, method, images, teacher, before):
     """The frozen teachers of a method: {name: network in evaluation mode}."""
-    specs = method.teachers()
+    specs = method.teachers(data.class_counts)
     if teacher is not None and len(specs) > 1:
         raise ConfigError(
             f"method {config.method!r} trains its own teachers ({', '.join(specs)}), but one was given; leave teacher= "
@@ -247,7 +272,7 @@ def _teachers(config, data, method, images, teacher, train_first):
         )
     teachers = {}
     for name, spec in specs.items():
-        network = copy.deepcopy(teacher) if teacher is not None else train_first(config.for_teacher(spec)).model()
+        network = copy.deepcopy(teacher) if teacher is not None else before[name].model()
         network = network.to(images.device, memory_format=torch.channels_last).eval().requires_grad_(False)
         num_classes = data.num_classes if spec.classes is None else len(spec.classes)
         _check_network(network, name, config.teacher, images, num_classes)
@@ -255,8 +280,11 @@ def _teachers(config, data, method, images, teacher, train_first):
     return teachers
 
 
-def _optimizer(config, method, student):
-    groups = [{"lr_scale": 1.0} | group for group in method.parameter_groups(student)]
+def make_optimizer(
+    config: OptimizationConfig, student: nn.Module, groups: list[dict[str, Any]]
+) -> torch.optim.Optimizer:
+    """The optimizer of the parameter groups of a method; parameters of the student in no group are frozen."""
+    groups = [{"lr_scale": 1.0} | group for group in groups]
     trained = {id(p) for group in groups for p in group["params"]}
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in trained)
@@ -269,7 +297,7 @@ def _optimizer(config, method, student):
     )
 
 
-def _hold_out(config, data):
+def _hold_out(config: DataConfig, data) -> tuple[ImageSet | ImageFiles, ImageSet | ImageFiles | None]:
     """The training images, and those of them that are kept from training (None without any)."""
     if not config.held_out:
         return data.train, None

@@ -1,7 +1,7 @@
-"""The remembered teacher: a frozen network says the same of the same picture, so it is asked once.
+"""The cache of a frozen teacher's logits: each view of an image passes through the teacher once.
 
-A table (image, view) -> logits in float16, filled at the start of every epoch with what that epoch needs and the table
-lacks, kept for the process and shared by all students of that teacher on those images and views.
+A table (image, view) -> logits in float16. At the start of every epoch it is filled with the entries that the epoch
+needs and the table lacks. All students of that teacher on those images and views share it.
 """
 
 import math
@@ -9,107 +9,120 @@ import os
 import shutil
 import tempfile
 import time
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from torch import nn
 
 from .._support.fingerprint import network_fingerprint, tensors_fingerprint
 from .._support.storage import cache_folder
 from ..errors import ConfigError, RunError, unknown
+from .deadline import Deadline
 
 CACHES = ("auto", "off", "memory", "disk")
-SHARE_OF_MEMORY = 0.25  # of all that a machine or GPU has, for all tables; a teacher whose own takes more computes
+SHARE_OF_MEMORY = 0.25  # of the machine or GPU, for all tables; a teacher with a larger one computes every batch
 TEACHERS = "LTKD_TEACHERS"  # the environment variable that names the folder of tables on disk
-CHUNK = 256  # images a pass: always as many, so that an answer does not depend on which others are asked with it
+CHUNK = 256  # images a pass: always as many, so that the logits of an image do not depend on the others' number
 
 _tables = {}  # {key: Table}, kept for the process
 
 
 class Table:
-    """Logits of a frozen network on views of images: float16 (N, views, C), filled as `fill` is asked."""
+    """Logits of a frozen network on views of images: float16 (N, views, C). `fill` computes what is needed."""
 
     def __init__(self, logits, known):
         self._logits, self._known = logits, known
 
     @property
     def nbytes(self):
-        """What the table takes when it is full."""
+        """Bytes of the full table."""
         return self._logits.nbytes + self._known.nbytes
 
     @torch.no_grad()
-    def fill(self, network, make, indices, views):
-        """Make sure that the table knows the given views of the given images.
+    def fill(
+        self,
+        network: nn.Module,
+        make: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+        indices: torch.Tensor,
+        views: torch.Tensor,
+        deadline: Deadline | None = None,
+    ) -> None:
+        """Compute the entries of the given views of the given images that the table lacks.
 
-        make(indices, views): normalised images (B, channels, H, W); indices, views: LongTensors (n,).
+        make(indices, views): normalised images (B, channels, H, W); indices, views: LongTensors (n,). Raises RunError
+        for logits that are too large for float16.
         """
         missing = ~self._known[self._at(indices, views)].to(indices.device)
         indices, views = indices[missing], views[missing]
+        deadline = deadline or Deadline()
         for start in range(0, len(indices), CHUNK):
+            deadline.check()
             rows, numbers = indices[start : start + CHUNK], views[start : start + CHUNK]
             whole = torch.arange(CHUNK, device=rows.device) % len(rows)
             answers = network(make(rows[whole], numbers[whole]))[: len(rows)].half()
             if not answers.isfinite().all():
-                raise RunError("the teacher's logits are beyond float16, in which they are remembered: use --cache off")
+                raise RunError("the teacher's logits are too large for the float16 of the cache; use --cache off")
             at = self._at(rows, numbers)
             self._logits[at] = answers.to(self._logits.device)
             self._known[at] = True
 
-    def logits(self, indices, views):
-        """What `fill` has put there: float32 (B, C)."""
+    def logits(self, indices: torch.Tensor, views: torch.Tensor) -> torch.Tensor:
+        """The stored logits: LongTensors (B,) -> float32 (B, C)."""
         return self._logits[self._at(indices, views)].to(indices.device).float()
 
     def _at(self, indices, views):
-        """The place of answers: on a disk a table is read by the CPU, whatever the images' device."""
+        """Indices into the table, on its device: the CPU for a table on disk."""
         return indices.to(self._logits.device), views.to(self._logits.device)
 
 
-class Memory(NamedTuple):
-    """How a run remembers its teachers. tables: {name: Table}, without those that compute; note: what, and why."""
+class TeacherCache(NamedTuple):
+    """The tables of a run's teachers, {name: Table}, empty where they compute every batch; note: which, and why."""
 
-    tables: dict
+    tables: dict[str, Table]
     note: str
 
 
-def remember(teachers, feed, cache):
-    """The Memory of a run. teachers: {name: network}, frozen; feed: of the training images; cache: one of CACHES."""
+def cache_teachers(teachers: dict[str, nn.Module], loader, cache: str) -> TeacherCache:
+    """The TeacherCache of a run. teachers: {name: frozen network}; loader: of the training images; cache: one of
+    CACHES. Raises ConfigError where that cache is not possible."""
     if cache not in CACHES:
         raise unknown("cache", cache, CACHES)
     if cache == "off" or not teachers:
-        return Memory({}, "off")
-    problem = _problem(teachers, feed)
+        return TeacherCache({}, "off")
+    problem = _problem(teachers, loader)
     if problem and cache != "auto":
         raise ConfigError(f"cache = {cache!r}: {problem}; use cache = 'auto' or 'off'")
     if problem:
-        return Memory({}, f"off: {problem}")
-    kind = _kind(cache, _size(teachers, feed))
-    tables = {name: _table(network, feed, kind) for name, network in teachers.items()}
-    forgotten = _make_room([*tables.values()], feed.device)
+        return TeacherCache({}, f"off: {problem}")
+    kind = _kind(cache, _size(teachers, loader))
+    tables = {name: _table(network, loader, kind) for name, network in teachers.items()}
+    forgotten = _make_room([*tables.values()], loader.device)
     note = f"{kind}: {_readable(sum(table.nbytes for table in tables.values()))} when full"
-    return Memory(tables, note + (f"; made room by forgetting {forgotten} earlier" if forgotten else ""))
+    return TeacherCache(tables, note + (f"; freed {forgotten} earlier tables" if forgotten else ""))
 
 
-def forget():
+def forget() -> None:
     """Free the memory of all tables of this process."""
     _tables.clear()
 
 
-def _problem(teachers, feed):
-    """Why these teachers cannot be remembered; None where they can. The answer depends on the machine, and neither on
-    what is free at the moment nor on where the tables go, since it decides about rounding, and so about a run's last
-    bits."""
-    if feed.views is None:
+def _problem(teachers, loader):
+    """Why the logits of these teachers cannot be cached; None where they can. It depends on the machine alone, not on
+    the memory that is free at the moment, since it decides about rounding, and so about a run's last bits."""
+    if loader.views is None:
         return "images on disk have no numbered views"
-    size, bound = _size(teachers, feed), SHARE_OF_MEMORY * _memory(feed.device)
+    size, bound = _size(teachers, loader), SHARE_OF_MEMORY * _memory(loader.device)
     if size > bound:
-        return f"a table of the teacher's answers would take {_readable(size)}, the bound is {_readable(bound)}"
+        return f"a table of the teacher's logits would take {_readable(size)}, the bound is {_readable(bound)}"
     return None
 
 
 def _kind(cache, size):
-    """Whether tables of that size go to memory or to disk. Both give the same answers, so this may depend on what is
-    free at the moment: 'auto' takes memory where the disk has no room."""
+    """Whether tables of that size go to memory or to disk. Both give the same numbers, so this may depend on the space
+    that is free at the moment: 'auto' takes memory where the disk has no room."""
     if cache == "memory" or (cache == "auto" and TEACHERS not in os.environ):
         return "memory"
     if size <= (free := _free_disk()) / 2:
@@ -117,41 +130,40 @@ def _kind(cache, size):
     if cache == "auto":
         return "memory"
     raise ConfigError(
-        f"cache = 'disk': a table of the teacher's answers would take {_readable(size)}, more than half of the "
+        f"cache = 'disk': a table of the teacher's logits would take {_readable(size)}, more than half of the "
         f"{_readable(free)} that are free in {_folder()}; make room there, or use cache = 'auto' or 'off'"
     )
 
 
-def _size(teachers, feed):
+def _size(teachers, loader):
     """Bytes of the tables of these teachers when they are full."""
-    return sum(2 * math.prod(shape) + math.prod(shape[:2]) for shape in (_shape(t, feed) for t in teachers.values()))
+    return sum(2 * math.prod(shape) + math.prod(shape[:2]) for shape in (_shape(t, loader) for t in teachers.values()))
 
 
-def _shape(network, feed):
-    return len(feed), feed.views.count, _said(network, feed).shape[1]
+def _shape(network, loader):
+    return len(loader), loader.views.count, _sample(network, loader).shape[1]
 
 
 @torch.no_grad()
-def _said(network, feed):
-    return network(next(feed.plain(16)))
+def _sample(network, loader):
+    return network(next(loader.plain(16)))
 
 
-def _table(network, feed, kind):
-    """The table of a teacher, made anew or found again by the network, by what it says, and by the images and views."""
-    about = f"{network_fingerprint(network)} {feed.views} {torch.__version__} {feed.device.type}"
-    key = tensors_fingerprint([_said(network, feed), *feed.identity()], about)
-    place = (key, kind, str(feed.device))
+def _table(network, loader, kind):
+    """The table of a teacher: new, or the one of the same network, logits, images and views."""
+    about = f"{network_fingerprint(network)} {loader.views} {torch.__version__} {loader.device.type}"
+    key = tensors_fingerprint([_sample(network, loader), *loader.identity()], about)
+    place = (key, kind, str(loader.device))
     if place in _tables:
         _tables[place] = _tables.pop(place)  # the last used stands last
     else:
-        shape = _shape(network, feed)
-        _tables[place] = Table(*(_on_disk(key, shape) if kind == "disk" else _in_memory(shape, feed.device)))
+        shape = _shape(network, loader)
+        _tables[place] = Table(*(_on_disk(key, shape) if kind == "disk" else _in_memory(shape, loader.device)))
     return _tables[place]
 
 
 def _make_room(needed, device):
-    """Forget tables of a device that were used longest ago while all of its own together take more than the bound;
-    returns how many."""
+    """Free the least recently used tables of a device until all of them fit the bound; returns how many were freed."""
     held = {place: table for place, table in _tables.items() if place[1:] == ("memory", str(device))}
     excess = sum(table.nbytes for table in held.values()) - SHARE_OF_MEMORY * _memory(device)
     forgotten = 0
@@ -187,7 +199,7 @@ def shared_folder():
 
 
 def _on_disk(key, shape):
-    """Files that several processes share; one that dies leaves only whole answers, as `known` is written after them."""
+    """Files that several processes share. `known` is written last, so a process that dies leaves only whole entries."""
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
     parts = {"logits": (torch.float16, shape), "known": (torch.bool, shape[:2])}
@@ -201,7 +213,7 @@ def _on_disk(key, shape):
 
 
 def _memory(device):
-    """Bytes that the device has."""
+    """Bytes of memory of the device."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory
     try:

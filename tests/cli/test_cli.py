@@ -42,7 +42,7 @@ def help_of(command, capsys):
 def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
     expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
-    expected |= {"runs", "data", "device", "workers", "cache", "step", "quiet"} | (
+    expected |= {"runs", "data", "device", "workers", "cache", "compile", "quiet"} | (
         {"dry_run", "jobs", "minutes", "export"} if command == "sweep" else {"dry_run"}
     )
     assert flags == {name.replace("_", "-") for name in expected}

@@ -388,7 +388,7 @@ def test_an_expert_learns_its_classes_alone():
 
 def test_the_teacher_of_a_student_of_some_classes_learns_those():
     config = make(method="kd", classes=(4, 9, 2))
-    assert config.for_teacher(TeacherSpec()) == config.for_teacher() == config.builds_on()[0]
+    assert config.for_teacher(TeacherSpec()) == config.for_teacher() == config.builds_on()["teacher"]
     assert config.for_teacher().classes == (4, 9, 2)
 
 

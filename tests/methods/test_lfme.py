@@ -35,14 +35,14 @@ EXPERT_LOGITS = {name: draw(7, len(classes), seed=len(name)) for name, classes i
 
 
 def test_there_is_an_expert_for_classes_of_many_a_medium_number_and_few_images():
-    specs = lfme().teachers()
+    specs = METHODS["lfme"].teachers(torch.tensor(COUNTS))
     assert {name: spec.classes for name, spec in specs.items()} == GROUPS
     assert {name: spec.batch for name, spec in specs.items()} == {"many": 1.0, "medium": 0.5, "few": 0.25}
     assert {spec.settings["lr_schedule"] for spec in specs.values()} == {"cosine"}
 
 
 def test_a_group_of_one_class_has_no_expert():
-    assert set(lfme((200, 50, 40, 3)).teachers()) == {"medium"}
+    assert set(METHODS["lfme"].teachers(torch.tensor((200, 50, 40, 3)))) == {"medium"}
 
 
 def test_without_a_single_expert_there_is_nothing_to_learn_from():

@@ -5,7 +5,9 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +71,7 @@ def test_side_by_side_no_run_is_begun_before_what_it_builds_on(tmp_path):
     begun = {run.config.id: (run.folder / "config.json").stat().st_mtime for run in runs.all_runs(tmp_path)}
     ended = {run.config.id: run.finished_at for run in runs.all_runs(tmp_path)}
     for config in in_order(configs):
-        assert all(ended[before.id] <= begun[config.id] for before in config.builds_on())
+        assert all(ended[before.id] <= begun[config.id] for before in config.builds_on().values())
 
 
 # --- many short sittings ---
@@ -167,6 +169,7 @@ def test_a_shell_that_ignores_ctrl_c_does_not_keep_a_sitting_from_ending(tmp_pat
     assert [*tmp_path.glob("*/checkpoint.pt")]
 
 
+@pytest.mark.slow
 def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
     class Own(Method):
         """A method."""
@@ -175,21 +178,31 @@ def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
             return {"ce": step.logits.mean()}
 
     monkeypatch.setitem(METHODS, "own", Own)
-    with pytest.raises(ConfigError, match="jobs=1"):
+    with pytest.raises(ConfigError, match=r"your own object or method .* \(KeyError: 'own'\); .* jobs=1"):
         sweep([digits_config(method="own")], jobs=2, runs=tmp_path)
 
 
 @pytest.mark.slow
-def test_objects_that_other_processes_cannot_read_are_refused(tmp_path):
+def test_an_object_of_a_class_inside_a_function_reaches_other_processes(tmp_path):
     class Own(nn.Linear):
-        """A class inside a function, which no other process can import."""
+        """No other process can import it."""
 
-    with pytest.raises(ConfigError, match=r"cannot read what you hand over .*Own.* jobs=1"):
-        quietly([digits_config(method="kd")], tmp_path, 2, teacher=nn.Sequential(nn.Flatten(), Own(64, 10)))
+    config, teacher = digits_config(method="kd", epochs=1), nn.Sequential(nn.Flatten(), Own(64, 10))
+    runs = [quietly([config], tmp_path / str(jobs), jobs, teacher=teacher)[0] for jobs in (1, 2)]
+    assert runs[0].config.id == runs[1].config.id
+    assert np.array_equal(runs[0].logits, runs[1].logits)
+
+
+@pytest.mark.slow
+def test_an_object_that_cannot_be_sent_to_other_processes_is_refused(tmp_path):
+    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    teacher.lock = threading.Lock()
+    with pytest.raises(ConfigError, match=r"your own object or method .* jobs=1"):
+        quietly([digits_config(method="kd")], tmp_path, 2, teacher=teacher)
 
 
 def test_no_runs_are_none_whatever_the_jobs(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys.modules[sweep.__module__], "ProcessPoolExecutor", None)  # nor is a process started for them
+    monkeypatch.setattr(sys.modules[sweep.__module__], "Processes", None)  # nor is a process started for them
     assert [sweep([], jobs=jobs, runs=tmp_path) for jobs in (1, 2)] == [[], []]
 
 
@@ -222,6 +235,32 @@ def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
     assert child.wait(60) == 130
     assert len([*tmp_path.glob("runs/*/config.json")]) == 2
     assert len([*tmp_path.glob("runs/*/checkpoint.pt")]) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's /proc")
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    command = [sys.executable, "-m", "ltkd", "sweep", "--method", "ce", "--seed", "0", "1", "--epochs", "10000"]
+    child = subprocess.Popen([*command, "--jobs", "2", "--quiet", "--runs", tmp_path])
+    started = time.monotonic()
+    while len([*tmp_path.glob("*/config.json")]) < 2 and time.monotonic() - started < 120:
+        time.sleep(0.1)
+    threads = Path(f"/proc/{child.pid}/task").iterdir()
+    children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
+    assert len([pid for pid in children if runs_still(pid)]) >= 2
+    child.kill()
+    child.wait()
+    while time.monotonic() - started < 180 and any(map(runs_still, children)):
+        time.sleep(0.1)
+    assert not [pid for pid in children if runs_still(pid)]
+
+
+def runs_still(pid):
+    """Whether a process is there, and not only its exit code."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 # --- what fails ---

@@ -337,7 +337,7 @@ def fit_on_cpu(config, folder):
 
 def test_a_run_that_another_trains_is_waited_for_and_then_found_finished(finished, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(training, "train_epoch", lambda *_: pytest.fail("trained twice"))
-    for before in LTKD.builds_on():
+    for before in LTKD.builds_on().values():
         shutil.copytree(finished.folder.parent / before.name, tmp_path / before.name)
     run, found = Run.open(LTKD, tmp_path), []
     with run.claimed():

@@ -122,7 +122,7 @@ def test_students_of_one_seed_share_a_teacher_trained_first(store):
 def test_the_teacher_of_a_student_of_some_classes_is_the_run_that_the_student_builds_on(tmp_path):
     config = digits_config(method="kd", classes=(7, 2, 5), epochs=1)
     fit_quietly(config, tmp_path)
-    assert {folder.name for folder in tmp_path.iterdir()} == {config.name, config.builds_on()[0].name}
+    assert {folder.name for folder in tmp_path.iterdir()} == {config.name, config.builds_on()["teacher"].name}
 
 
 def test_a_teacher_that_is_there_is_used(tmp_path):
@@ -574,3 +574,30 @@ def test_an_error_leaves_no_run_that_claims_to_be_finished(tmp_path):
     with pytest.raises(DataError, match="too large"):
         fit_quietly(config, tmp_path)
     assert not Run.open(config, tmp_path).finished
+
+
+# --- torch.compile ---
+
+
+@pytest.mark.slow
+def test_a_compiled_run_is_the_eager_one_within_rounding_and_says_so(tmp_path):
+    config = digits_config(method="ltkd", epochs=1)
+    eager, compiled = (fit_quietly(config, tmp_path / str(how), compile=how) for how in (False, True))
+    assert (eager.result["compiled"], compiled.result["compiled"]) == (None, "default")
+    terms = [column for column in eager.history if column.startswith(("loss", "cross", "within"))]
+    np.testing.assert_allclose(compiled.history[terms], eager.history[terms], rtol=1e-3)
+    compiled.model()  # its weights have the names of the plain network
+
+
+@pytest.mark.slow
+def test_without_a_compiler_compile_is_refused_before_training(tmp_path):
+    code = (
+        "import sys; from helpers import digits_config; from ltkd import fit, ConfigError\n"
+        "try: fit(digits_config(method='ce'), runs=sys.argv[1], device='cpu', compile=True)\n"
+        "except ConfigError as error: print(error)"
+    )
+    env = os.environ | {"CXX": "no-such-compiler", "PYTHONPATH": os.pathsep.join(sys.path)}
+    env["TORCHINDUCTOR_CACHE_DIR"] = str(tmp_path / "compiled")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / "runs"], capture_output=True, text=True, env=env)
+    assert "torch.compile does not work on this machine" in done.stdout, done.stderr
+    assert not (tmp_path / "runs").exists()

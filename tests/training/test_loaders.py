@@ -9,7 +9,7 @@ from ltkd import METHODS
 from ltkd.datasets import ImageSet
 from ltkd.datasets.image_files import ImageFiles
 from ltkd.datasets.normalization import Normalizer
-from ltkd.training.loaders import batch_sizes, default_workers, feed
+from ltkd.training.loaders import batch_sizes, default_workers, make_loader
 
 NORMALIZE = Normalizer((0.2, 0.4, 0.6), (0.5, 0.25, 0.3))
 LABELS = torch.arange(23) % 5
@@ -34,15 +34,15 @@ def source(request, tmp_path):
     return make(tmp_path), augmentation
 
 
-def feed_of(source, augmentation=None):
+def loader_of(source, augmentation=None):
     images, usual = source
-    return feed(images, augmentation or usual, NORMALIZE, torch.device("cpu"), workers=0)
+    return make_loader(images, augmentation or usual, NORMALIZE, torch.device("cpu"), workers=0)
 
 
 def epoch_of(source, batch_size=23, sampler="instance", seed=3):
     """The batches of an epoch."""
-    each = feed_of(source)
-    return [*map(each.batch, each.parts(each.draw(sampler, seed), batch_size))]
+    each = loader_of(source)
+    return [*each.batches(each.draw(sampler, seed), batch_size)]
 
 
 def normalized(indices):
@@ -121,22 +121,22 @@ def noisy(images, folder):
 
 
 def test_images_on_disk_are_cut_anew_though_they_come_in_the_same_order(tmp_path):
-    each = feed_of(noisy(streamed(tmp_path), tmp_path))
+    each = loader_of(noisy(streamed(tmp_path), tmp_path))
     drawn = each.draw("instance", seed=0)
-    (first,), (second,) = (each.parts(drawn._replace(seed=seed), 23) for seed in (0, 1))
+    (first,), (second,) = (each.batches(drawn._replace(seed=seed), 23) for seed in (0, 1))
     assert torch.equal(first.indices, second.indices)
     assert not (first.images == second.images).flatten(1).all(1).any()
 
 
 def test_a_test_sees_all_images_in_order_and_as_they_are(source):
-    batches = list(feed_of(source, "none").plain(10))
+    batches = list(loader_of(source, "none").plain(10))
     assert [len(images) for images in batches] == [10, 10, 3]
     expected = normalized(torch.arange(23))[:, :, None, None].expand(-1, -1, 8, 8)
     torch.testing.assert_close(torch.cat(batches), expected)
 
 
 def test_a_scan_of_the_training_images_is_not_augmented(source):
-    (images,) = feed_of(source).plain()
+    (images,) = loader_of(source).plain()
     torch.testing.assert_close(images, normalized(torch.arange(23))[:, :, None, None].expand(-1, -1, 8, 8))
 
 

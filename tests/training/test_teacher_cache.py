@@ -1,4 +1,4 @@
-"""A teacher is asked once about each view of an image, and what it said is what it would say."""
+"""Each view of an image passes through a teacher once, and the cache gives the same logits."""
 
 import numpy as np
 import pytest
@@ -12,8 +12,8 @@ from ltkd.datasets.normalization import Normalizer
 from ltkd.methods import METHODS
 from ltkd.models import build
 from ltkd.training import teacher_cache
-from ltkd.training.loaders import feed
-from ltkd.training.teacher_cache import Memory, remember
+from ltkd.training.loaders import make_loader
+from ltkd.training.teacher_cache import TeacherCache, cache_teachers
 
 CPU = torch.device("cpu")
 N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3
@@ -43,12 +43,12 @@ def no_tables(tmp_path, monkeypatch):
 
 @pytest.fixture
 def pictures():
-    return feed(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    return make_loader(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
 
 
-def remembered(network, pictures, cache="memory"):
+def cached(network, pictures, cache="memory"):
     """The table of a network, and a function that asks it for (image, view) pairs."""
-    table = remember({"teacher": network.eval()}, pictures, cache).tables["teacher"]
+    table = cache_teachers({"teacher": network.eval()}, pictures, cache).tables["teacher"]
 
     def ask(pairs):
         indices, views = torch.tensor(pairs).T
@@ -67,12 +67,12 @@ def test_what_is_remembered_is_what_the_network_says_in_float16(pictures, cache)
     network = Counted()
     indices, views = torch.tensor(ALL_PAIRS).T
     said = network.eval()(pictures.make(indices, views))
-    torch.testing.assert_close(remembered(network, pictures, cache)(ALL_PAIRS), said, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(cached(network, pictures, cache)(ALL_PAIRS), said, rtol=1e-3, atol=1e-4)
 
 
 def test_the_network_is_asked_once_about_each_view(pictures):
     network = Counted()
-    ask = remembered(network, pictures)
+    ask = cached(network, pictures)
     first = ask(ALL_PAIRS[:40])
     network.shown = 0
     assert torch.equal(ask(ALL_PAIRS[:40]), first)
@@ -82,34 +82,34 @@ def test_the_network_is_asked_once_about_each_view(pictures):
 
 
 def test_an_answer_does_not_depend_on_which_others_are_asked_with_it(pictures):
-    together = remembered(Counted(), pictures)(ALL_PAIRS)
+    together = cached(Counted(), pictures)(ALL_PAIRS)
     teacher_cache.forget()
-    ask = remembered(Counted(), pictures)
+    ask = cached(Counted(), pictures)
     alone = torch.cat([ask([pair]) for pair in ALL_PAIRS[::17]])
     assert torch.equal(alone, together[::17])
 
 
 def test_students_of_one_teacher_share_a_table_and_those_of_another_do_not(pictures):
-    assert remembered(Counted(), pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
+    assert cached(Counted(), pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
     same, other = Counted(), Counted(scale=2.0)
     same.shown = other.shown = 0
-    remembered(same, pictures)(ALL_PAIRS[:9])
-    remembered(other, pictures)(ALL_PAIRS[:9])
+    cached(same, pictures)(ALL_PAIRS[:9])
+    cached(other, pictures)(ALL_PAIRS[:9])
     assert same.shown < teacher_cache.CHUNK <= other.shown
 
 
 def test_other_images_are_other_answers(pictures):
     network = Counted()
-    first = remembered(network, pictures)(ALL_PAIRS[:9])
-    others = feed(random_dataset(seed=5).train, "crop1", Normalizer([0.5], [0.25]), CPU)
-    assert not torch.equal(remembered(network, others)(ALL_PAIRS[:9]), first)
+    first = cached(network, pictures)(ALL_PAIRS[:9])
+    others = make_loader(random_dataset(seed=5).train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    assert not torch.equal(cached(network, others)(ALL_PAIRS[:9]), first)
 
 
 def test_answers_on_disk_outlive_the_process(pictures):
-    first = remembered(Counted(), pictures, "disk")(ALL_PAIRS)
+    first = cached(Counted(), pictures, "disk")(ALL_PAIRS)
     teacher_cache.forget()
     network = Counted()
-    ask = remembered(network, pictures, "disk")
+    ask = cached(network, pictures, "disk")
     network.shown = 0
     assert torch.equal(ask(ALL_PAIRS), first)
     assert network.shown == 0
@@ -117,24 +117,24 @@ def test_answers_on_disk_outlive_the_process(pictures):
 
 def test_within_a_shared_folder_answers_are_removed_at_the_end(pictures, tmp_path):
     with teacher_cache.shared_folder():
-        remembered(Counted(), pictures, "disk")(ALL_PAIRS)
+        cached(Counted(), pictures, "disk")(ALL_PAIRS)
         assert list((tmp_path / "cache").rglob("*.logits"))
     assert not list((tmp_path / "cache").rglob("*.logits"))
 
 
 def test_over_the_bound_the_teacher_computes_and_the_note_says_so(pictures, monkeypatch):
     monkeypatch.setattr(teacher_cache, "SHARE_OF_MEMORY", 0.0)
-    memory = remember({"teacher": Counted()}, pictures, "auto")
+    memory = cache_teachers({"teacher": Counted()}, pictures, "auto")
     assert memory.tables == {}
     assert "the bound is 0 MiB" in memory.note
     with pytest.raises(ConfigError, match=r"the bound is 0 MiB; use cache = 'auto' or 'off'"):
-        remember({"teacher": Counted()}, pictures, "memory")
+        cache_teachers({"teacher": Counted()}, pictures, "memory")
 
 
 def test_the_note_says_what_the_table_takes(pictures, monkeypatch):
     monkeypatch.setattr(teacher_cache, "_readable", lambda size: f"{size} bytes")
     size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
-    assert remember({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
+    assert cache_teachers({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
 
 
 def test_a_teacher_with_the_same_weights_that_says_something_else_has_a_table_of_its_own(pictures):
@@ -146,25 +146,25 @@ def test_a_teacher_with_the_same_weights_that_says_something_else_has_a_table_of
         def forward(self, images):
             return self.factor * super().forward(images)
 
-    first, second = (remembered(Scaled(factor), pictures)(ALL_PAIRS[:9]) for factor in (1.0, 3.0))
+    first, second = (cached(Scaled(factor), pictures)(ALL_PAIRS[:9]) for factor in (1.0, 3.0))
     torch.testing.assert_close(second, 3 * first, rtol=1e-2, atol=1e-3)
 
 
 def test_other_views_of_as_many_are_other_answers(pictures):
     network = Counted()
-    assert remembered(network, pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
-    rotated = feed(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
+    assert cached(network, pictures)(ALL_PAIRS[:9]).shape == (9, N_CLASSES)
+    rotated = make_loader(random_dataset().train, "crop1", Normalizer([0.5], [0.25]), CPU)
     rotated.views = Views(degrees=4)
     network.shown = 0
-    remembered(network, rotated)(ALL_PAIRS[:9])
+    cached(network, rotated)(ALL_PAIRS[:9])
     assert network.shown >= teacher_cache.CHUNK
 
 
 def test_tables_used_longest_ago_make_room_and_the_note_says_so(pictures, monkeypatch):
     size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
     monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
-    notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
-    assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
+    notes = [cache_teachers({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
+    assert [note.endswith("freed 1 earlier tables") for note in notes] == [False, False, True]
 
 
 def test_tables_of_another_device_make_no_room_and_take_none(pictures, monkeypatch):
@@ -173,40 +173,40 @@ def test_tables_of_another_device_make_no_room_and_take_none(pictures, monkeypat
     shape = (N_IMAGES, 100 * N_VIEWS, N_CLASSES)
     elsewhere = teacher_cache.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.bool))
     monkeypatch.setitem(teacher_cache._tables, ("key", "memory", "cuda:0"), elsewhere)
-    notes = [remember({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
-    assert [note.endswith("by forgetting 1 earlier") for note in notes] == [False, False, True]
+    notes = [cache_teachers({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
+    assert [note.endswith("freed 1 earlier tables") for note in notes] == [False, False, True]
     assert elsewhere in teacher_cache._tables.values()
 
 
 def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_each_process_remembers(pictures, monkeypatch):
     with teacher_cache.shared_folder():
-        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
+        assert cache_teachers({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
         monkeypatch.setattr(teacher_cache, "_free_disk", lambda: 0)
-        assert remember({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
+        assert cache_teachers({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
         with pytest.raises(ConfigError, match="make room there, or use cache = 'auto'"):
-            remember({"teacher": Counted()}, pictures, "disk")
+            cache_teachers({"teacher": Counted()}, pictures, "disk")
 
 
 def test_whether_a_teacher_is_remembered_does_not_depend_on_where(pictures, monkeypatch):
     monkeypatch.setattr(teacher_cache, "SHARE_OF_MEMORY", 0.0)
-    alone = remember({"teacher": Counted()}, pictures, "auto").note
+    alone = cache_teachers({"teacher": Counted()}, pictures, "auto").note
     with teacher_cache.shared_folder():
-        assert remember({"teacher": Counted()}, pictures, "auto").note == alone
+        assert cache_teachers({"teacher": Counted()}, pictures, "auto").note == alone
     assert alone.startswith("off")
 
 
 def test_an_unknown_cache_names_the_nearest(pictures):
     with pytest.raises(ConfigError, match="did you mean 'memory'"):
-        remember({}, pictures, "memry")
+        cache_teachers({}, pictures, "memry")
 
 
-def test_without_a_teacher_nothing_is_remembered(pictures):
-    assert remember({}, pictures, "memory") == Memory({}, "off")
+def test_without_a_teacher_nothing_is_cached(pictures):
+    assert cache_teachers({}, pictures, "memory") == TeacherCache({}, "off")
 
 
 def test_logits_beyond_float16_are_an_error(pictures):
     with pytest.raises(RunError, match="--cache off"):
-        remembered(Counted(scale=1e9), pictures)(ALL_PAIRS)
+        cached(Counted(scale=1e9), pictures)(ALL_PAIRS)
 
 
 # --- runs ---

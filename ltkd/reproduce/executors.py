@@ -1,0 +1,91 @@
+"""Where the runs of a sweep are trained: in this process, or in several beside it."""
+
+import os
+import threading
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, Protocol
+
+import torch
+
+from ..errors import RunError
+
+
+class Executor(Protocol):
+    """Trains up to `slots` runs at the same time."""
+
+    slots: int
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
+        """Call function(*args) and return its Future; see `result_of`."""
+
+    def close(self) -> None:
+        """Wait for what is running, and free the processes."""
+
+
+class InProcess:
+    """One run after the other in this process: `submit` returns when the function has."""
+
+    slots = 1
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
+        future: Future = Future()
+        future.set_result(function(*args))
+        return future
+
+    def close(self) -> None:
+        pass
+
+
+class Processes:
+    """`jobs` worker processes, which share the cores. They end with this process, however it ends."""
+
+    def __init__(self, jobs: int) -> None:
+        self.slots, self._pool = jobs, None
+
+    def submit(self, function: Callable[..., Any], *args: Any) -> Future:
+        try:
+            return self._open().submit(function, *args)
+        except BrokenProcessPool:  # a worker has died: all of them are replaced
+            self._pool = None
+            return self._open().submit(function, *args)
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def _open(self):
+        if self._pool is None:
+            from loky import ProcessPoolExecutor
+
+            # A worker that has grown is replaced between two runs, which is no news for the user.
+            warnings.filterwarnings("ignore", "A worker was restarted", module="loky")
+            threads = max(1, torch.get_num_threads() // self.slots)
+            self._pool = ProcessPoolExecutor(self.slots, initializer=_begin, initargs=(threads, os.getpid()))
+        return self._pool
+
+
+def result_of(future: Future) -> Any:
+    """What the function returned, or a RunError if its process died."""
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        return RunError(
+            "the process that trained it, or one beside it, was killed, most likely for want of memory; use fewer "
+            "--jobs (jobs=), and give the same command again to go on"
+        )
+
+
+def _begin(threads, parent):
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+
+
+def _end_with(parent):
+    """End this process when its parent is gone: what it has stored is whole at every moment."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
