@@ -24,10 +24,13 @@ class Paired(NamedTuple):
 
 
 def paired(first, second):
-    """first − second, pair by pair: Series whose index says which belong together (such as the seed: then both saw the
-    same subset and the same teacher). What stands in one alone is left out."""
+    """The differences first − second of two Series, paired by their index, such as the seed (runs of one seed saw the
+    same subset and the same teacher). Unmatched entries are dropped.
+
+    Raises ConfigError for an index with duplicates.
+    """
     if not (first.index.is_unique and second.index.is_unique):
-        raise ConfigError("values to be paired must each have a key of their own, such as one run a seed")
+        raise ConfigError("values to be paired need an index without duplicates, such as one run for each seed")
     differences = (first - second).dropna().to_numpy(float)  # pandas puts together what has the same key
     if not len(differences):
         return Paired(0, *[math.nan] * 5)
@@ -48,16 +51,18 @@ def check_same_images(runs):
 
 
 def bootstrap(values, *, draws=DRAWS, seed=0):
-    """The 95 % interval of the mean by drawing the values anew, with replacement: (low, high), NaN for fewer than two.
+    """The 95 % percentile bootstrap interval of the mean: (low, high), NaN for fewer than two values.
 
-    With few values it is too narrow: of three there are ten different draws.
+    It is too narrow for few values: three have only ten different resamples.
     """
+    from scipy.stats import bootstrap
+
     values = np.asarray(values, float)
     if len(values) < 2:
         return math.nan, math.nan
-    chosen = np.random.default_rng(seed).integers(len(values), size=(draws, len(values)))
-    low, high = np.quantile(values[chosen].mean(1), [0.025, 0.975])
-    return float(low), float(high)
+    rng = np.random.default_rng(seed)
+    found = bootstrap((values,), np.mean, n_resamples=draws, method="percentile", rng=rng).confidence_interval
+    return float(found.low), float(found.high)
 
 
 class Components(NamedTuple):
