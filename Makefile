@@ -7,7 +7,7 @@ READY := .venv/ready
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --no-loadscope-reorder
 
-.PHONY: workbook html test quick check lab format clean
+.PHONY: workbook html test quick gpu check lab format clean
 
 workbook: $(READY)  ## execute all notebooks into workbook/, begun in reading order, two at a time
 	$(BIN)/python notebooks/run.py
@@ -20,6 +20,10 @@ test: check  ## everything that must pass, the notebooks backwards and forwards 
 
 quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: two minutes
 	$(PYTEST) tests -m "not slow"
+
+gpu: $(READY)  ## on a machine with a GPU: its tests, compiled and bf16 runs beside eager ones, and the benchmark
+	$(PYTEST) tests -m gpu
+	$(BIN)/python -m ltkd benchmark --check --json workbook/gpu.json
 
 check: $(READY)  ## lint, format (notebooks too), and which module may import which
 	$(BIN)/ruff check .

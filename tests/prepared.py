@@ -36,12 +36,12 @@ class Untrained:
         return models.build(self.config.student, **shape, generator=generator)
 
 
-def prepared(method, *, data=None, teacher=None, student=None, **settings):
+def prepared(method, *, data=None, teacher=None, student=None, device="cpu", **settings):
     """The Job of a method. settings: fields of RunConfig and options; teacher, student: networks of one's own."""
     data = data or seven_classes()
     config = RunConfig.make(**SETTINGS | {"method": method} | settings)
     before = {role: Untrained(first, data) for role, first in config.builds_on(data.class_counts).items()}
-    where = {"device": torch.device("cpu"), "workers": 0, "cache": "off"}
+    where = {"device": torch.device(device), "workers": 0, "cache": "off"}
     job = prepare(config, data, **where, teacher=teacher, student=student, before=before)
     job.method.set_mode(job.student)
     return job

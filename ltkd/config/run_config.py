@@ -18,6 +18,7 @@ from .schedule import SCHEDULES, Schedule
 KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", dict: "a dict of options"}
 CUSTOM = "custom:"  # begins the name of a data set or network that the caller handed over as an object
 FOLLOWS = {"subset_seed": "seed", "teacher_epochs": "epochs", "teacher_lr": "lr"}  # where they are not set
+PRECISIONS = ("fp32", "bf16")
 N_GROUPS = 3  # of a method that knows groups, where it is not set
 
 
@@ -93,6 +94,7 @@ class RunConfig:
     momentum: float = _setting(0.9, "momentum of SGD", low=0, high=1)
     nesterov: bool = _setting(False, "Nesterov's momentum")
     weight_decay: float = _setting(5e-4, "weight decay", low=0)
+    precision: str = _setting("fp32", "of the student's layers: fp32, or bf16 by autocast", names=PRECISIONS)
     augmentation: str = _setting("crop1", "how training images are varied", names=datasets.AUGMENTATIONS)
     normalization: str = _setting(
         "data", "mean and deviation of which data set; 'data': of the training images", names=NORMALIZATIONS

@@ -94,16 +94,18 @@ class Batch(NamedTuple):
 
 
 class Answer:
-    """What a network says of a batch, computed when first asked for: `logits` (B, C), `features` (FeatureOutput).
+    """A network's `logits` (B, C) and `features` (FeatureOutput) on a batch, computed when first read.
 
-    featured: the features will be asked for, so that the logits come from the same pass."""
+    featured: the features will be read too, so both come from one pass. frozen: the network is a teacher: no gradient,
+    and float32 also under autocast.
+    """
 
-    def __init__(self, network, images, *, featured=False):
-        self._network, self._images, self._featured = network, images, featured
+    def __init__(self, network, images, *, featured=False, frozen=False):
+        self._network, self._images, self._featured, self._frozen = network, images, featured, frozen
 
     @classmethod
     def given(cls, logits):
-        """An answer that is known already, without features."""
+        """An answer from logits at hand, without features."""
         answer = cls(None, None)
         answer.logits = logits
         return answer
@@ -112,13 +114,19 @@ class Answer:
     def features(self):
         if self._network is None:
             raise ConfigError(
-                "of this answer only the logits are known; a method that wants features says needs = 'features'"
+                "only the logits of this network are known; a method that uses features declares needs = 'features'"
             )
-        return features_of(self._network, self._images)
+        return self._computed(features_of)
 
     @cached_property
     def logits(self):
-        return self.features.logits if self._featured else self._network(self._images)
+        return self.features.logits if self._featured else self._computed(lambda network, images: network(images))
+
+    def _computed(self, function):
+        if not self._frozen:
+            return function(self._network, self._images)
+        with torch.no_grad(), torch.autocast(self._images.device.type, enabled=False):
+            return function(self._network, self._images)
 
 
 class Step:
@@ -159,13 +167,11 @@ class Step:
 
     @property
     def teacher_logits(self):
-        with torch.no_grad():
-            return self._teacher().logits
+        return self._teacher().logits
 
     @property
     def teacher_features(self):
-        with torch.no_grad():
-            return self._teacher().features
+        return self._teacher().features
 
     def _teacher(self):
         if TEACHER not in self.teachers:

@@ -318,4 +318,5 @@ def report(result):
 
 def store(result, path):
     """Write the result as JSON."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(result, indent=1) + "\n")

@@ -14,6 +14,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 
 from .. import methods, models
+from .._support.ambient import torch_defaults
 from .._support.seeding import own_randomness
 from .._support.storage import TEMPORARY, alone, project_folder, write_bytes
 from ..config import CUSTOM, RunConfig
@@ -130,6 +131,7 @@ class Run:
         """Training images of each class: (C,)."""
         return self._arrays["class_counts"]
 
+    @torch_defaults()
     def model(self, network=None):
         """The trained student in evaluation mode, as its method made it of the network. `network`: a module of the same
         shape, needed where the student was a module of the caller's."""
@@ -153,6 +155,7 @@ class Run:
         task = methods.Task.of(self.result["shape"], self.class_counts, config.n_groups, config.epochs)
         return methods.method_class(config.method)(task, **config.options).wrap(network)
 
+    @torch_defaults()
     def predict(self, images, network=None):
         """The trained student's logits on uint8 images (N, channels, side, side): float32 array (N, C)."""
         images, shape = torch.as_tensor(images), self.result["shape"]

@@ -11,6 +11,7 @@ from torch import nn
 
 from .. import metrics
 from .._support import distributed
+from .._support.ambient import torch_defaults
 from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
 from ..config import RunConfig
@@ -29,6 +30,7 @@ CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, and the epoch
 Callback = Callable[[RunConfig, list[dict[str, Any]]], None]
 
 
+@torch_defaults()
 def fit(
     config: RunConfig,
     *,
@@ -164,7 +166,8 @@ def train_epoch(job: Job, epoch: int, bar: ProgressBar) -> dict[str, Any]:
     job.begin_epoch(lr)
     with own_randomness(job.device, job.config.derived_seed("layers", epoch)):
         for step in job.steps(epoch):  # a batch: augmented images, labels, the teacher's logits
-            terms = job.loss_terms(step)  # such as `methods.LTKD.forward`
+            with job.autocast():
+                terms = job.loss_terms(step)  # such as `methods.LTKD.forward`
             check_terms(job.method, terms)
             loss = sum(terms.values())
             job.optimizer.zero_grad()

@@ -82,6 +82,10 @@ class Job:
         self.record.clear()
         self.method.set_mode(self.student)
 
+    def autocast(self) -> torch.autocast:
+        """The precision of the student's forward pass, whatever autocast the caller is in."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+
     def steps(self, epoch: int) -> Iterator[Step]:
         """The steps of an epoch, one a batch. Before the first, the teachers compute what their cache lacks."""
         draws = {
@@ -106,7 +110,8 @@ class Job:
         return self.method.needs == "features"
 
     def _answers(self, batch):
-        answers = {name: Answer(each, batch.images, featured=self._featured) for name, each in self.teachers.items()}
+        how = {"featured": self._featured, "frozen": True}
+        answers = {name: Answer(each, batch.images, **how) for name, each in self.teachers.items()}
         for name, table in self.teacher_cache.tables.items():
             answers[name] = Answer.given(table.logits(batch.indices, batch.views))
         return answers

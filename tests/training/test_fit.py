@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
@@ -576,7 +577,45 @@ def test_an_error_leaves_no_run_that_claims_to_be_finished(tmp_path):
     assert not Run.open(config, tmp_path).finished
 
 
-# --- torch.compile ---
+# --- precision, torch.compile ---
+
+
+def test_bf16_is_near_fp32_and_a_run_of_its_own(tmp_path):
+    plain, half = (fit_quietly(digits_config(method="ce", precision=p), tmp_path) for p in ("fp32", "bf16"))
+    assert plain.config.id != half.config.id
+    assert plain.history["loss"][0] != half.history["loss"][0] == pytest.approx(plain.history["loss"][0], rel=0.05)
+    assert half.logits.dtype == np.float32
+
+
+@contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+AROUND = {
+    "autocast": lambda: torch.autocast("cpu", torch.bfloat16),
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "default dtype": lambda: default_dtype(torch.float64),
+    "default device": lambda: torch.device("meta"),
+}
+
+
+@pytest.mark.parametrize("around", AROUND)
+def test_what_torch_is_set_to_around_fit_changes_nothing(tmp_path, around):
+    config = digits_config(method="kd", epochs=1, teacher_epochs=1)
+    plain = fit_quietly(config, tmp_path / "plain")
+    with AROUND[around]():
+        inside = fit_quietly(config, tmp_path / "inside")
+        answers = inside.predict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8, device="cpu"))
+    assert np.array_equal(inside.logits, plain.logits)
+    assert history_but_for_time(inside) == history_but_for_time(plain)
+    assert np.array_equal(answers, plain.predict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))
 
 
 @pytest.mark.slow
