@@ -1,149 +1,166 @@
-"""A long-tailed subset and its test set as one small file, for a machine that has neither the data nor a network.
+"""Images and labels in parquet files, in the layout of the Hugging Face hub: read, and written by `pack-data`.
 
-The file is parquet: an image a row, losslessly compressed, with its half and label, and in the metadata what was asked
-for. `datasets.load` finds it in the data root and answers as from the whole data set, to the same pixel.
+train-*.parquet and test-*.parquet (or valid-*.parquet) lie anywhere in a folder. A row is an image: a column `img` or
+`image` of encoded bytes, and a column `fine_label` or `label` of class numbers. The class names stand in the metadata.
 """
 
-import hashlib
 import io
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
+from torch import Tensor
 
 from .._support.storage import write_bytes
-from ..errors import DataError
-from .cache import SPLITS, cached
-from .decoding import decode, opened, resize
-from .images import Source, image_set
-from .longtail import AS_IS
-from .sources import data_root
+from ..errors import ConfigError, DataError
+from .cache import cached
+from .decoding import decode
+from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
 
-SUFFIX = ".packed.parquet"
-KEY = b"ltkd"  # of the metadata
-REQUEST = ("profile", "imbalance_factor", "seed", "image_size")
+IMAGE_COLUMNS = ("img", "image")
+LABEL_COLUMNS = ("fine_label", "label")  # of CIFAR-100, the fine labels
 
 
-def pack(data, folder, config):
-    """Write the data set `data` of a config into a folder; returns the file."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    if data.streamed:
-        raise DataError(f"{data.name} stays on disk and is too large to be packed; carry its folder instead")
-    if Path(config.dataset).is_dir():
-        raise DataError(f"{config.dataset} is a folder of your own, known by its path: carry the folder itself")
-    about = _request(config.profile, config.imbalance_factor, config.subset_seed, config.image_size)
-    about |= {"name": config.dataset, "class_names": list(data.class_names), "source": data.source}
-    halves = [getattr(data, split) for split in SPLITS]
-    columns = {
-        "split": [split for split, half in zip(SPLITS, halves, strict=True) for _ in range(len(half))],
-        "label": pa.array([int(label) for half in halves for label in half.labels], pa.int32()),
-        "image": [_compressed(image) for half in halves for image in half.images],
-    }
-    table = pa.table(columns).replace_schema_metadata({KEY: json.dumps(about)})
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="none", use_dictionary=["split", "label"])
-    file = Path(folder) / f"{_stem(about)}{SUFFIX}"
-    write_bytes(file, buffer.getvalue())
-    return file
+def parquet_files(place: Path) -> list[Path]:
+    """The parquet files in a folder and its subfolders, in the order of their names."""
+    return sorted(place.rglob("*.parquet"))
 
 
-def find(name, root, profile, imbalance_factor, seed, image_size):
-    """The Source that was packed for this request, or None; and in words what else of this data set is packed there.
+def read_parquet(place: Path, files: list[Path], image_size: int | None = None) -> Source:
+    """The data set in the parquet files of a folder, as RGB images in memory.
 
-    The training half is the subset itself. Images packed as they are serve any image size.
+    image_size: scale and crop each image to this many pixels a side; None: the images are squares of one size.
+    Raises DataError for files or images that are damaged, and for columns, halves or labels that do not fit.
     """
-    wanted, others = _request(profile, imbalance_factor, seed, image_size), []
-    for file in sorted(data_root(root).glob(f"{Path(name).name}-*{SUFFIX}")):
-        about = _about(file)
-        if about["name"] != name:
-            continue
-        if _fits(about, wanted):
-            read = partial(_read, file, about, image_size if about["image_size"] is None else None)
-            return cached(file.name.removesuffix(SUFFIX), [file], image_size, read), ""
-        others.append(f"{file} with {_shown(about)}")
-    return None, "; ".join(others)
+    return cached(place.name, files, image_size, partial(_read, place, files, image_size))
 
 
-def refusal(name, others, profile, imbalance_factor, seed, image_size):
-    """The error where only other subsets of a data set are there."""
-    asked = _shown(_request(profile, imbalance_factor, seed, image_size))
-    return DataError(
-        f"of {name} only packed subsets are here: {others}; asked for was {asked}. Pack that one where the whole data "
-        f"set is (python -m ltkd pack-data), or put the whole data set there"
-    )
-
-
-def _request(profile, imbalance_factor, seed, image_size):
-    profile = profile if isinstance(profile, str) else list(profile)
-    request = dict(zip(REQUEST, (profile, float(imbalance_factor), seed, image_size), strict=True))
-    return request | ({"seed": None} if profile == AS_IS else {})  # then nothing is drawn
-
-
-def _fits(about, wanted):
-    sizes = (None, wanted["image_size"])
-    return about["image_size"] in sizes and all(about[part] == wanted[part] for part in REQUEST[:-1])
-
-
-def _shown(about):
-    profile = about["profile"] if isinstance(about["profile"], str) else "counts"
-    size = "" if about["image_size"] is None else f", {about['image_size']} pixels a side"
-    return f"profile {profile}, imbalance factor {about['imbalance_factor']:g}, seed {about['seed']}{size}"
-
-
-def _stem(about):
-    profile = about["profile"]
-    if not isinstance(profile, str):
-        profile = "counts" + hashlib.sha256(repr(tuple(profile)).encode()).hexdigest()[:6] + "-"
-    size = "" if about["image_size"] is None else f"-{about['image_size']}px"
-    seed = "" if about["seed"] is None else f"-s{about['seed']}"
-    return f"{Path(about['name']).name}-{profile}{about['imbalance_factor']:g}{seed}{size}"
-
-
-def _compressed(pixels):
-    """uint8 (channels, side, side) -> a lossless WebP; PNG for grey, which WebP would store as colour."""
-    grey = len(pixels) == 1
-    image = Image.fromarray(pixels[0].numpy() if grey else pixels.permute(1, 2, 0).contiguous().numpy())
-    buffer = io.BytesIO()
-    if grey:
-        image.save(buffer, "PNG", optimize=True)
+def check_memory(place: Path, files: list[Path], image_size: int | None) -> None:
+    """Raise ConfigError if the images are too many to hold; without an image size, the encoded bytes are counted."""
+    if image_size is None:
+        size = sum(file.stat().st_size for file in files)
     else:
-        image.save(buffer, "WEBP", lossless=True, quality=100, method=4)
+        size = 3 * image_size**2 * sum(map(_count_rows, files))
+    if size > MEMORY:
+        raise ConfigError(
+            f"the parquet files in {place} hold {size / 1e9:.0f} GB of images, too many to keep in memory; choose a "
+            f"smaller --image-size (image_size=), or unpack the images into train/<class>/* and test/<class>/*, from "
+            f"where they are read as they are needed"
+        )
+
+
+def write_parquet(data: LongTailedDataset, folder: Path) -> list[Path]:
+    """Write the two halves of a data set without loss; returns the two files.
+
+    Raises ConfigError if the images stay on disk, or if the folder already holds parquet files.
+    """
+    if not (isinstance(data.train, ImageSet) and isinstance(data.test, ImageSet)):
+        raise ConfigError(f"{data.name} stays on disk and is too large to be packed; copy its folder instead")
+    if found := parquet_files(folder):
+        raise ConfigError(f"{folder} already holds {found[0].name}; write into another folder")
+    halves = {"train": data.train, "test": data.test}
+    written = {folder / f"{half}-00000-of-00001.parquet": images for half, images in halves.items()}
+    for file, images in written.items():
+        write_bytes(file, _encoded(images, data.class_names))
+    return list(written)
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+def _read(place: Path, files: list[Path], image_size: int | None) -> Source:
+    train_files, test_files, val_files = ([f for f in files if f.name.startswith(h)] for h in ("train", "test", "val"))
+    halves = train_files, test_files or val_files
+    if not all(halves):
+        raise DataError(f"{place} needs train-*.parquet and test-*.parquet (or valid-*.parquet), found only {files[0]}")
+    for half in halves:
+        if len(folders := {str(file.parent) for file in half}) > 1:
+            raise DataError(f"{place} has several data sets, in {' and '.join(sorted(folders))}; choose one of them")
+    (train, names), (test, _) = (_read_half(half, image_size) for half in halves)
+    for split in (train, test):
+        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(names):
+            raise DataError(
+                f"{place} has labels outside of 0 to {len(names) - 1}; the training files name {len(names)} classes"
+            )
+    return Source(train, test, names, f"parquet files in {place}")
+
+
+def _read_half(files: list[Path], image_size: int | None) -> tuple[ImageSet, tuple[str, ...]]:
+    """The images of several files, and the names of the classes."""
+    images, labels, names = [], [], None
+    for file in files:
+        with _readable(file):
+            table = pq.read_table(file)
+        image_column, label_column = _columns(file, table.column_names)
+        labels += table[label_column].to_pylist()
+        names = names or _class_names(table.schema, label_column)
+        images += [
+            decode(io.BytesIO(row["bytes"]), f"image {i} of {file}", image_size)
+            for i, row in enumerate(table[image_column].to_pylist())
+        ]
+    names = names or tuple(str(c) for c in range(max(labels, default=0) + 1))
+    return image_set(images, labels), names
+
+
+def _count_rows(file: Path) -> int:
+    with _readable(file):
+        return pq.read_metadata(file).num_rows
+
+
+@contextmanager
+def _readable(file: Path) -> Iterator[None]:
+    """Turn pyarrow's errors into a DataError that names the file."""
+    try:
+        yield
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{file} cannot be read as parquet: is it cut off? Delete it and fetch it again") from error
+
+
+def _columns(file: Path, columns: list[str]) -> tuple[str, str]:
+    image = next((c for c in IMAGE_COLUMNS if c in columns), None)
+    label = next((c for c in LABEL_COLUMNS if c in columns), None)
+    if not image or not label:
+        raise DataError(
+            f"{file} has the columns {', '.join(columns)}; needed are 'img' or 'image', and 'label' or 'fine_label'"
+        )
+    return image, label
+
+
+def _class_names(schema: pa.Schema, label_column: str) -> tuple[str, ...] | None:
+    """The class names in the metadata; None if there are none."""
+    try:
+        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+        return tuple(features[label_column]["names"])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+# --- writing -----------------------------------------------------------------------------------------------------
+
+
+def _encoded(half: ImageSet, class_names: tuple[str, ...]) -> bytes:
+    """One half as the bytes of a parquet file."""
+    features = {"image": {"_type": "Image"}, "label": {"names": list(class_names), "_type": "ClassLabel"}}
+    table = pa.table(
+        {"image": [{"bytes": _lossless(image), "path": None} for image in half.images], "label": half.labels.tolist()},
+        pa.schema(
+            {"image": pa.struct({"bytes": pa.binary(), "path": pa.string()}), "label": pa.int64()},
+            {"huggingface": json.dumps({"info": {"features": features}})},
+        ),
+    )
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="none", use_dictionary=["label"])  # the images are compressed already
     return buffer.getvalue()
 
 
-def _about(file):
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    try:
-        return json.loads(pq.read_schema(file).metadata[KEY])
-    except (ArrowException, OSError, KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{file} is not a whole file of `pack-data`; remove it or bring it again") from error
-
-
-def _read(file, about, image_size):
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    try:
-        rows = pq.read_table(file).to_pylist()
-    except (ArrowException, OSError) as error:
-        raise DataError(f"{file} is not a whole file of `pack-data`; remove it or bring it again") from error
-    halves = []
-    for split in SPLITS:
-        half = [(i, row) for i, row in enumerate(rows) if row["split"] == split]
-        images = [_image(row["image"], f"image {i} of {file}", image_size) for i, row in half]
-        halves.append(image_set(images, [row["label"] for _, row in half]))
-    return Source(*halves, tuple(about["class_names"]), f"packed in {file} ({about['source']})")
-
-
-def _image(data, description, image_size):
-    with opened(io.BytesIO(data), description) as image:
-        grey = image.mode == "L"
-        if grey:
-            image.load()
-            return resize(image, image_size)
-    return decode(io.BytesIO(data), description, image_size)
+def _lossless(pixels: Tensor) -> bytes:
+    """uint8 (channels, side, side) -> a lossless WebP in RGB."""
+    buffer = io.BytesIO()
+    image = Image.fromarray(pixels.expand(3, -1, -1).permute(1, 2, 0).contiguous().numpy())
+    image.save(buffer, "WEBP", lossless=True, quality=100, method=4)
+    return buffer.getvalue()

@@ -1,41 +1,40 @@
-"""Where images come from: one way in, whatever the layout on disk.
+"""Data sets by name. A new one is a row of LAYOUTS, of large.PUBLISHED if two lists define it, or else of SOURCES.
 
-Each source is looked for under a root folder as torchvision keeps it, as parquet files as the Hugging Face hub has
-them, and as folders of images; then it is downloaded where that is possible.
+A small data set is looked for under a root folder as torchvision keeps it, as parquet files of the Hugging Face hub,
+and as folders of images; else it is downloaded if possible.
 """
 
-import io
-import json
 import os
 import tempfile
 import urllib.error
 import zipfile
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from numbers import Real
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from .._support.storage import TEMPORARY, alone, project_folder
-from ..errors import DataError
-from .cache import cached
-from .decoding import decode, resize
+from ..errors import ConfigError, DataError, unknown
+from . import large
+from .decoding import resize
 from .image_folders import read_folder
-from .images import Size, Source, image_set
-
-
-class Missing(DataError):
-    """A data set of which there is no copy, not even a damaged one."""
+from .images import LongTailedDataset, Size, Source, image_set
+from .longtail import AS_IS, class_counts, longtail_indices
+from .parquet import parquet_files, read_parquet
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How one data set may lie on disk and where it is downloaded from.
+    """How a small data set may lie on disk, and where it is downloaded from.
 
-    folders: names of its folder under the root. recipe: the name of its defaults, a key of RECIPES. size: as it comes,
-    so that a cost can be told without it. torchvision: the class in torchvision.datasets that reads and downloads it.
-    archive: (url, md5) of a zip of image folders.
+    folders: names of its folder under the root. recipe: the name of its defaults, a key of RECIPES. size: its size,
+    known without the data, for estimates of the cost. torchvision: the class in torchvision.datasets that reads and
+    downloads it. archive: (url, md5) of a zip of image folders.
     """
 
     folders: tuple[str, ...]
@@ -55,18 +54,87 @@ LAYOUTS = {
         archive=("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "90528d7ca1a48142e341f4ef8d21d0de"),
     ),
 }
+FOLDERS = frozenset(folder for layout in LAYOUTS.values() for folder in layout.folders)
 
 
-def data_root(root=None):
-    """The folder where data are looked for: `root`, else LTKD_DATA, else data/downloads of the project."""
+class Known(NamedTuple):
+    """A data set that has a name.
+
+    read: a function (root folder, image_size) -> Source. recipe, size: as in Layout.
+    """
+
+    read: Callable[[Path, int | None], Source]
+    recipe: str
+    size: Size | None = None
+
+
+def load(
+    name: str | os.PathLike[str],
+    *,
+    imbalance_factor: float = 1,
+    profile: str | Sequence[int] | None = None,
+    root: str | os.PathLike[str] | None = None,
+    image_size: int | None = None,
+    seed: int = 0,
+) -> LongTailedDataset:
+    """A long-tailed data set.
+
+    name: a key of SOURCES, or the path of a folder with class folders train/<class>/* and test/<class>/*, with lists
+    train.txt and test.txt of lines `path class`, or with parquet files train-* and test-*.
+    imbalance_factor: images of the largest class over images of the smallest, at least 1.
+    profile: 'exp', 'exp-eq15', 'step', 'pareto', 'as-is' (every image of the source) or one count a class; by default
+    'exp' if an imbalance factor is given, else 'as-is'.
+    root: the folder in which data sets are looked for (default: LTKD_DATA, else data/downloads).
+    image_size: resize the images to this many pixels a side.
+    seed: draws the images that a class keeps; the subset for a larger factor lies inside that for a smaller one.
+
+    Raises ConfigError for a bad parameter, DataError if images are missing, damaged or too few.
+    """
+    if not (isinstance(imbalance_factor, Real) and 1 <= imbalance_factor < np.inf):
+        raise ConfigError(f"imbalance_factor = {imbalance_factor!r}: must be a finite number of at least 1")
+    if profile is None:
+        profile = AS_IS if imbalance_factor == 1 else "exp"
+    name = str(name)
+    check_name(name)
+    source = SOURCES[name].read(data_root(root), image_size) if name in SOURCES else read_folder(name, image_size)
+    available = _images_per_class(source)
+    counts = class_counts(profile, imbalance_factor, available, capped=source.uneven)
+    kept = longtail_indices(source.train.labels, counts, seed)
+    return LongTailedDataset(name, source.train.subset(kept), source.test, source.class_names, source.found)
+
+
+def check_name(name: str) -> None:
+    """Raise ConfigError unless `name` is a key of SOURCES or the path of a folder."""
+    if name not in SOURCES and not (name and Path(name).is_dir()):
+        raise ConfigError(
+            f"{unknown('data set', name, SOURCES)}, or the path of a folder with train/<class>/* and test/<class>/*, "
+            f"with lists, or with parquet files"
+        )
+
+
+def data_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """The folder in which data sets are looked for: `root`, else LTKD_DATA, else data/downloads of the project."""
     return Path(root or os.environ.get("LTKD_DATA") or _downloads()).expanduser()
 
 
-def _downloads():
+def _downloads() -> Path:
     return project_folder() / "data" / "downloads"
 
 
-def digits(*, root=None, image_size=None):
+def _images_per_class(source: Source) -> np.ndarray:
+    """Training images of each class: int (C,). Raises DataError for a class without training or test images."""
+    training, test = (half.counts(len(source.class_names)).numpy() for half in (source.train, source.test))
+    for split, counts in (("training", training), ("test", test)):
+        if (counts == 0).any():
+            missing = source.class_names[int(np.argmin(counts))]
+            raise DataError(f"class {missing!r} has no {split} images in {source.found}; add some or remove the class")
+    return training
+
+
+# --- digits ------------------------------------------------------------------------------------------------------
+
+
+def digits(root: Path, image_size: int | None) -> Source:
     """scikit-learn's 1,797 hand-written digits, 8 x 8, grey: 50 images a class for the test, 124 for training."""
     del root  # they come with scikit-learn
     pixels, labels = _digits_arrays()
@@ -82,7 +150,7 @@ def digits(*, root=None, image_size=None):
 
 
 @cache
-def _digits_arrays():
+def _digits_arrays() -> tuple[np.ndarray, np.ndarray]:
     """Pixels (1797, 8, 8) from 0 to 255, and labels; read once, since parsing them takes longer than an epoch."""
     from sklearn.datasets import load_digits
 
@@ -90,40 +158,46 @@ def _digits_arrays():
     return np.round(data.images * (255 / 16)).astype(np.uint8), data.target
 
 
-def find(name, *, root=None, image_size=None, download=True):
-    """The source called `name`, a key of LAYOUTS, from wherever it lies; images resized to `image_size` if given."""
-    layout, root = LAYOUTS[name], data_root(root)
+# --- data sets with a layout -------------------------------------------------------------------------------------
+
+
+def find(name: str, root: Path, image_size: int | None) -> Source:
+    """The data set called `name`, a key of LAYOUTS, from any of its layouts; downloaded if it is not there.
+
+    Raises DataError if it is neither there nor downloadable, or damaged.
+    """
+    layout = LAYOUTS[name]
     places = [root / folder for folder in layout.folders]
     look = partial(_look, layout, root, places, image_size)
     source = look()
-    if source is None and download:
+    if source is None:
         if not root.is_dir() and root != _downloads():
-            raise Missing(
+            raise DataError(
                 f"there is no folder {root} to look for {name!r} in; name another one with --data or LTKD_DATA, or "
                 f"make it, to have the data set downloaded into it"
             )
         with alone(root / f".{name}.lock", f"waiting for another process, which downloads {name!r} into {root}"):
-            source = look()  # the other one may have put it there
+            source = look()  # another process may have downloaded it meanwhile
             if source is None and _download(layout, root):
                 source = look()
     if source is None:
-        raise Missing(_not_found(name, layout, root, places))
+        raise DataError(_not_found(name, layout, places))
     return source
 
 
-def _look(layout, root, places, image_size):
-    """The source that lies in one of the places, or None."""
-    if layout.torchvision and (source := _from_torchvision(layout, root, places, image_size)):
+def _look(layout: Layout, root: Path, places: list[Path], image_size: int | None) -> Source | None:
+    """The data set in the first of the places that has one."""
+    if layout.torchvision and (source := _from_torchvision(layout, [root, *places], image_size)):
         return source
     for place in places:
-        if files := sorted(place.rglob("*.parquet")):
-            return cached(place.name, files, image_size, partial(_read_parquet, place, files, image_size))
+        if files := parquet_files(place):
+            return read_parquet(place, files, image_size)
         if (place / "train").is_dir():
-            return read_folder(place, image_size=image_size)
+            return read_folder(place, image_size)
     return None
 
 
-def _not_found(name, layout, root, places):
+def _not_found(name: str, layout: Layout, places: list[Path]) -> str:
     layouts = [
         "parquet files train-*.parquet and test-*.parquet (or valid-*), as on the Hugging Face hub",
         "folders of images train/<class>/* and test/<class>/* (or val/<class>/*)",
@@ -132,29 +206,21 @@ def _not_found(name, layout, root, places):
         layouts.insert(0, f"torchvision's own folder {_torchvision_class(layout).base_folder}/")
     return (
         f"data set {name!r} not found and not downloadable from here. Looked in {', '.join(map(str, places))}. "
-        f"Put one of these there: {'; '.join(layouts)}. Or put a file that `python -m ltkd pack-data` wrote into "
-        f"{root}, or name another root with --data or LTKD_DATA"
+        f"Put one of these there: {'; '.join(layouts)}. Or name another root with --data or LTKD_DATA"
     )
 
 
-# --- torchvision -------------------------------------------------------------------------------------------------
-
-
-def _torchvision_class(layout):
+def _torchvision_class(layout: Layout) -> Any:
     import torchvision
 
-    return getattr(torchvision.datasets, layout.torchvision)
+    return getattr(torchvision.datasets, str(layout.torchvision))
 
 
-def _from_torchvision(layout, root, places, image_size):
+def _from_torchvision(layout: Layout, places: list[Path], image_size: int | None) -> Source | None:
     reader = _torchvision_class(layout)
-    for place in (root, *places):
-        if (place / reader.base_folder).is_dir():
-            return _read_torchvision(reader, place, image_size)
-    return None
-
-
-def _read_torchvision(reader, place, image_size):
+    place = next((place for place in places if (place / reader.base_folder).is_dir()), None)
+    if place is None:
+        return None
     try:
         halves = [reader(place, train=train) for train in (True, False)]
     except (RuntimeError, OSError, EOFError) as error:
@@ -162,19 +228,19 @@ def _read_torchvision(reader, place, image_size):
             f"{place / reader.base_folder} is not a whole copy of {reader.__name__} ({error}); delete that folder and "
             f"let it be downloaded again"
         ) from error
-    sets = [image_set([resize(Image.fromarray(x), image_size) for x in h.data], h.targets) for h in halves]
-    return Source(*sets, tuple(halves[0].classes), f"torchvision's files in {place / reader.base_folder}")
+    train, test = (image_set([resize(Image.fromarray(x), image_size) for x in h.data], h.targets) for h in halves)
+    return Source(train, test, tuple(halves[0].classes), f"torchvision's files in {place / reader.base_folder}")
 
 
-def _download(layout, root):
-    """Try to download into `root`, with a progress bar; False where there is no network. The archive is unpacked
-    elsewhere, so that whoever looks meanwhile finds nothing or the whole."""
+def _download(layout: Layout, root: Path) -> bool:
+    """Try to download into `root`, with a progress bar; False if there is no network. The archive is unpacked
+    elsewhere and then moved, so that another process finds nothing or the whole."""
     from torchvision.datasets.utils import download_and_extract_archive
 
-    if layout.torchvision:
-        url, md5 = _torchvision_class(layout).url, _torchvision_class(layout).tgz_md5
-    else:
+    if layout.archive:
         url, md5 = layout.archive
+    else:
+        url, md5 = _torchvision_class(layout).url, _torchvision_class(layout).tgz_md5
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=root, prefix=TEMPORARY) as unpacked:
@@ -190,58 +256,11 @@ def _download(layout, root):
     return True
 
 
-# --- parquet -----------------------------------------------------------------------------------------------------
+# --- all names ---------------------------------------------------------------------------------------------------
 
-
-def _read_parquet(place, files, image_size):
-    train, test, val = ([f for f in files if f.name.startswith(half)] for half in ("train", "test", "val"))
-    halves = train, test or val
-    if not all(halves):
-        raise DataError(f"{place} needs train-*.parquet and test-*.parquet (or valid-*.parquet), found only {files[0]}")
-    (train, names), (test, _) = (_read_parquet_half(half, image_size) for half in halves)
-    for split in (train, test):
-        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(names):
-            raise DataError(
-                f"{place} has labels outside of 0 to {len(names) - 1}; the training files name {len(names)} classes"
-            )
-    return Source(train, test, names, f"parquet files in {place}")
-
-
-def _read_parquet_half(files, image_size):
-    import pyarrow.parquet as pq
-    from pyarrow import ArrowException
-
-    images, labels, names = [], [], None
-    for file in files:
-        try:
-            table = pq.read_table(file)
-        except (ArrowException, OSError) as error:
-            raise DataError(f"{file} cannot be read as parquet: is it cut off? Delete it and fetch it again") from error
-        image_column, label_column = _parquet_columns(file, table.column_names)
-        labels += table[label_column].to_pylist()
-        names = names or _parquet_names(table.schema, label_column)
-        images += [
-            decode(io.BytesIO(row["bytes"]), f"image {i} of {file}", image_size)
-            for i, row in enumerate(table[image_column].to_pylist())
-        ]
-    names = names or tuple(str(c) for c in range(max(labels) + 1))
-    return image_set(images, labels), names
-
-
-def _parquet_columns(file, columns):
-    image = next((c for c in ("img", "image") if c in columns), None)
-    label = next((c for c in ("fine_label", "label") if c in columns), None)
-    if not image or not label:
-        raise DataError(
-            f"{file} has the columns {', '.join(columns)}; needed are 'img' or 'image', and 'label' or 'fine_label'"
-        )
-    return image, label
-
-
-def _parquet_names(schema, label_column):
-    """Class names from the metadata that the Hugging Face hub writes, if they are there."""
-    try:
-        features = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
-        return tuple(features[label_column]["names"])
-    except (KeyError, TypeError, ValueError):
-        return None
+SOURCES = {
+    "digits": Known(digits, "digits", Size(10, 124, 500, channels=1, side=8)),
+    **{name: Known(partial(find, name), layout.recipe, layout.size) for name, layout in LAYOUTS.items()},
+    "imagenet-exp-lt": Known(large.imagenet, "imagenet-crd", Size(1000, 1300, 50_000, side=large.IMAGE_SIZE)),
+    **{name: Known(partial(large.published, name), row.recipe, row.size) for name, row in large.PUBLISHED.items()},
+}
