@@ -22,6 +22,7 @@ from ..errors import ConfigError, LtkdError, RunError
 from . import decoding
 from .augmentation import Crop, streamed_crop
 
+Indices = Tensor | np.ndarray | Sequence[int]
 Task = tuple[int, np.ndarray]  # of a decoder: where in the epoch a batch begins, and the indices of its images
 
 
@@ -35,12 +36,7 @@ class ImageFiles:
     streamed: ClassVar[bool] = True
     in_channels: ClassVar[int] = 3
 
-    def __init__(
-        self,
-        paths: np.ndarray | Sequence[str | os.PathLike[str]],
-        labels: Tensor | Sequence[int],
-        image_size: int,
-    ) -> None:
+    def __init__(self, paths: np.ndarray | Sequence[str | os.PathLike[str]], labels: Indices, image_size: int) -> None:
         if not (isinstance(paths, np.ndarray) and paths.dtype.kind == "S"):
             paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
         self.paths, self.labels, self.image_size = paths, torch.as_tensor(labels).long(), image_size
@@ -50,7 +46,7 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices: Tensor | np.ndarray | Sequence[int]) -> "ImageFiles":
+    def subset(self, indices: Indices) -> "ImageFiles":
         """The files at `indices` (n,), in that order."""
         indices = torch.as_tensor(indices).cpu()
         return ImageFiles(self.paths[indices.numpy()], self.labels[indices], self.image_size)
@@ -71,7 +67,7 @@ class ImageFiles:
 
     def batches(
         self,
-        batches: Iterable[Tensor | np.ndarray | Sequence[int]],
+        batches: Iterable[Indices],
         *,
         starts: Sequence[int] | None = None,
         seed: int = 0,

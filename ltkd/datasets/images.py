@@ -10,7 +10,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from .image_files import ImageFiles, unordered
+from .image_files import ImageFiles, Indices, unordered
 
 MEMORY = 4e9  # bytes of decoded images that are held
 
@@ -39,7 +39,7 @@ class ImageSet:
         """1 for grey images, 3 for RGB."""
         return self.images.shape[1]
 
-    def subset(self, indices: Tensor | np.ndarray | Sequence[int]) -> "ImageSet":
+    def subset(self, indices: Indices) -> "ImageSet":
         """The images at `indices` (n,), in that order."""
         indices = torch.as_tensor(indices)
         return ImageSet(self.images[indices], self.labels[indices])
