@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from .. import datasets
 from ..config import RunConfig
-from ..datasets import packed
+from ..datasets import registry, write_parquet
+from ..errors import ConfigError
 from ..groups import ClassGroups
 from ..metrics import thirds
 from ..training.fit import load_dataset
@@ -30,14 +32,23 @@ def check_data(given):
 
 
 def pack_data(given):
-    """Write the long-tailed subset and the test set of a data set as one small file, for a machine without network."""
+    """Write a data set as two parquet files, without loss, such as for a machine without a network."""
     config = RunConfig.make(**options.settings(given))
-    data = load_dataset(config, given.data)
-    file = packed.pack(data, Path(given.out), config)
+    data, folder = load_dataset(config, given.data), Path(given.out)
+    if folder.name in registry.FOLDERS and not _is_whole(data, config, given.data):
+        raise ConfigError(
+            f"{folder} is where a whole data set is looked for by its name, and this is a part or another size of "
+            f"{config.dataset}; choose another name for --out, or pack the whole with --profile as-is"
+        )
+    files = write_parquet(data, folder)
     print(
-        f"{file}: {len(data.train)} training and {len(data.test)} test images of {data.name}, "
-        f"{file.stat().st_size / 2**20:.1f} MiB"
+        f"{folder}: {len(data.train)} training and {len(data.test)} test images of {data.name}, "
+        f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
     )
+
+
+def _is_whole(data, config, data_root):
+    return config.image_size is None and len(data.train) == len(datasets.load(config.dataset, root=data_root).train)
 
 
 # --- options ---
@@ -55,12 +66,17 @@ def add_pack_data(commands):
         "pack-data",
         pack_data,
         options.examples("""
-          python -m ltkd pack-data --dataset cifar100 --imbalance-factor 100 --seed 0 --out elsewhere/
-          Put the file into the data folder of the other machine; every command finds it there."""),
+          python -m ltkd pack-data --dataset cifar100 --profile as-is --out elsewhere/cifar100
+          Copy the folder into the data folder of the other machine: --dataset cifar100 finds it there.
+
+          python -m ltkd pack-data --dataset cifar100 --imbalance-factor 100 --seed 0 --out elsewhere/cifar100-100
+          A part is a data set of its own: --dataset elsewhere/cifar100-100."""),
     )
     options.add_settings(parser, repeated=False, only=DATA_SETTINGS)
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
-    parser.add_argument("--out", metavar="FOLDER", default=".", help="where the file is written (default: here)")
+    parser.add_argument(
+        "--out", metavar="FOLDER", required=True, help="the folder for train-*.parquet and test-*.parquet"
+    )
 
 
 ADD = add_check_data, add_pack_data

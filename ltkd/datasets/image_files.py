@@ -1,4 +1,4 @@
-"""Images that stay on disk: decoded batch by batch, by worker processes, with random crops that a seed determines."""
+"""Images that stay on disk: worker processes decode them batch by batch, and a seed determines their random crops."""
 
 import hashlib
 import multiprocessing
@@ -8,8 +8,10 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from types import TracebackType
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,82 +19,94 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError, LtkdError, RunError
+from . import decoding
 from .augmentation import Crop, streamed_crop
 
+Indices = Tensor | np.ndarray | Sequence[int]
+Task = tuple[int, np.ndarray]  # of a decoder: where in the epoch a batch begins, and the indices of its images
 
-@dataclass(frozen=True, eq=False)
+
 class ImageFiles:
-    """Image files and their classes; the files may be of any size, and what comes out is RGB and square.
+    """Image files and their classes. The files may be of any size; decoded images are RGB squares.
 
-    paths: the N files, kept as one array of bytes, which worker processes share; labels: LongTensor (N,); image_size:
-    pixels a side of what comes out.
+    paths: the N files, kept as one array of bytes (N,), which worker processes share. labels: LongTensor (N,).
+    image_size: pixels a side of a decoded image. Raises ConfigError unless there is one label a path.
     """
 
     streamed: ClassVar[bool] = True
     in_channels: ClassVar[int] = 3
-    paths: np.ndarray
-    labels: Tensor
-    image_size: int
 
-    def __post_init__(self):
-        if getattr(self.paths, "dtype", None) is None or self.paths.dtype.kind != "S":
-            object.__setattr__(self, "paths", np.array([os.fsencode(path) for path in self.paths], dtype=np.bytes_))
-        object.__setattr__(self, "labels", torch.as_tensor(self.labels).long())
+    def __init__(self, paths: np.ndarray | Sequence[str | os.PathLike[str]], labels: Indices, image_size: int) -> None:
+        if not (isinstance(paths, np.ndarray) and paths.dtype.kind == "S"):
+            paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self.paths, self.labels, self.image_size = paths, torch.as_tensor(labels).long(), image_size
         if len(self.paths) != len(self.labels):
             raise ConfigError(f"{len(self.paths)} paths with {len(self.labels)} labels; give one label a path")
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, indices):
-        """The files at `indices`, in that order."""
+    def subset(self, indices: Indices) -> "ImageFiles":
+        """The files at `indices` (n,), in that order."""
         indices = torch.as_tensor(indices).cpu()
         return ImageFiles(self.paths[indices.numpy()], self.labels[indices], self.image_size)
 
-    def counts(self, num_classes):
+    def counts(self, num_classes: int) -> Tensor:
         """Images of each class: LongTensor (num_classes,)."""
         return torch.bincount(self.labels, minlength=num_classes)
 
-    def identity(self):
-        """The tensors that tell this set from every other."""
+    def identity(self) -> tuple[Tensor, ...]:
+        """Tensors that differ between any two different sets: the paths as bytes, the labels, the image size."""
         return torch.from_numpy(self.paths.view(np.uint8)), self.labels, torch.tensor(self.image_size)
 
-    def fingerprint(self):
-        """Sixteen hexadecimal digits of the files' names, without their folders, and their labels, in whatever order
-        they are: the same for the same images in another folder."""
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the files' names, without their folders, and their labels, in any order: the
+        same for the same images in another folder."""
         names = (path.rpartition(b"/")[2] for path in self.paths.tolist())
         return unordered(zip(names, self.labels.tolist(), strict=True))
 
-    def batches(self, batches, *, starts=None, seed=0, augment="none", workers=0):
+    def batches(
+        self,
+        batches: Iterable[Indices],
+        *,
+        starts: Sequence[int] | None = None,
+        seed: int = 0,
+        augment: str = "none",
+        workers: int = 0,
+    ) -> Iterator[Tensor]:
         """Decoded images: an iterator over uint8 tensors (B, 3, image_size, image_size).
 
-        batches: index tensors (B,), one for each tensor that comes out, in that order; starts: where in the epoch each
-        begins (default: after the one before). seed: draws the crops; an
-        image's crop depends on the seed and on its position in the epoch, and on nothing else. augment: the name of an
-        augmentation for streamed images; 'none' scales and cuts out the middle. workers: processes that decode; 0: this
-        one does. Raises DataError that names the file where one cannot be decoded.
+        batches: the indices (B,) of the images of each tensor, in their order. starts: the position in the epoch of the
+        first image of each batch (default: each batch follows the one before). seed: draws the crops; the crop of an
+        image depends on the seed and on its position in the epoch only. augment: the name of an augmentation of images
+        on disk; 'none' scales and cuts out the middle. workers: number of processes that decode; 0: this process.
+
+        Raises ConfigError for an augmentation that does not fit, DataError with the name of a file that is damaged,
+        RunError if a worker process dies.
         """
-        batches = [torch.as_tensor(indices).cpu().numpy() for indices in batches]
+        indices = [torch.as_tensor(batch).cpu().numpy() for batch in batches]
         if starts is None:
-            starts = np.cumsum([0, *map(len, batches)])[:-1].tolist()
-        crop, tasks = streamed_crop(augment), list(zip(starts, batches, strict=True))
+            starts = np.cumsum([0, *map(len, indices)])[:-1].tolist()
+        crop, tasks = streamed_crop(augment), list(zip(starts, indices, strict=True))
         return _decoded(_Decoder(self, crop, seed), tasks, workers)
 
-    def sample(self, n, seed=0):
-        """Up to n images drawn at random, without augmentation: uint8 (n, 3, image_size, image_size)."""
+    def sample(self, n: int, seed: int = 0) -> Tensor:
+        """Up to n images drawn at random, without augmentation: uint8 (n, 3, image_size, image_size).
+
+        Raises DataError with the name of a file that is damaged.
+        """
         drawn = np.random.default_rng(seed).permutation(len(self))[:n]
         return next(self.batches([torch.from_numpy(np.sort(drawn))]))
 
 
-def unordered(images):
-    """Sixteen hexadecimal digits of images, each its bytes and its label, in whatever order they come."""
+def unordered(images: Iterable[tuple[Any, int]]) -> str:
+    """Sixteen hexadecimal digits of images, each given as its bytes and its label, in any order."""
     each = sorted(hashlib.sha256(data).digest() + label.to_bytes(4) for data, label in images)
     return hashlib.sha256(b"".join(each)).hexdigest()[:16]
 
 
-def _decoded(decoder, tasks, workers):
-    from . import crops  # noqa: F401  brings torchvision, which each worker would otherwise import anew
-
+def _decoded(decoder: "_Decoder", tasks: Sequence[Task], workers: int) -> Iterator[Tensor]:
+    decoding.functional()  # torchvision, which each worker would otherwise import anew
     loader = DataLoader(
         decoder,
         sampler=tasks,
@@ -110,7 +124,7 @@ def _decoded(decoder, tasks, workers):
         yield images
 
 
-def _received(batches):
+def _received(batches: Iterator[Tensor | LtkdError]) -> Tensor | LtkdError:
     """The next batch, or the error that came in its place."""
     try:
         return next(batches)
@@ -124,22 +138,22 @@ def _received(batches):
         )
 
 
-def _start_worker(_):
+def _start_worker(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer, and it ends its workers
     sys.excepthook = _report
     warnings.filterwarnings("ignore", module="PIL")  # about odd metadata, once for each worker and epoch
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
-def _end_with_parent():
+def _end_with_parent() -> None:
     """torch's own watch over the parent begins late: a worker whose parent is killed before would live for ever."""
-    parent = multiprocessing.parent_process().pid
-    while os.getppid() == parent:
+    parent = multiprocessing.parent_process()
+    while parent and os.getppid() == parent.pid:
         time.sleep(1)
     os._exit(1)
 
 
-def _report(kind, error, trace):
+def _report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
     if not issubclass(kind, ConnectionError | EOFError):  # the parent left while it was handed a batch
         sys.__excepthook__(kind, error, trace)
 
@@ -150,17 +164,15 @@ class _Decoder(Dataset):
     crop: Crop
     seed: int
 
-    def __getitem__(self, task):
-        """The batch of a task; an error is handed over as a value, for a worker would wrap it in its traceback."""
-        from . import crops
-
+    def __getitem__(self, task: Task) -> Tensor | LtkdError:
+        """The batch of a task. An error is returned as a value, because a worker would wrap it in its traceback."""
         first, indices = task
         side = self.files.image_size
         images = torch.empty(len(indices), 3, side, side, dtype=torch.uint8)
         try:
             for i, path in enumerate(self.files.paths[indices]):
                 draw = np.random.default_rng((self.seed, first + i))
-                images[i] = crops.read(os.fsdecode(path), self.crop, side, draw)
+                images[i] = decoding.decode_crop(os.fsdecode(path), self.crop, side, draw)
         except LtkdError as error:
             return error
         return images

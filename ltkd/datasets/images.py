@@ -1,59 +1,71 @@
 """The two halves of a data set, held in memory as tensors, and their long-tailed version."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from ..errors import DataError
-from .image_files import ImageFiles, unordered
+from .image_files import ImageFiles, Indices, unordered
+
+MEMORY = 4e9  # bytes of decoded images that are held
 
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """images: uint8 (N, channels, side, side); labels: LongTensor (N,)."""
+    """Images in memory and their classes.
+
+    images: uint8 (N, channels, side, side). labels: LongTensor (N,).
+    """
 
     streamed: ClassVar[bool] = False
     images: Tensor
     labels: Tensor
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
     @property
-    def image_size(self):
+    def image_size(self) -> int:
+        """Pixels a side."""
         return self.images.shape[-1]
 
     @property
-    def in_channels(self):
+    def in_channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
         return self.images.shape[1]
 
-    def subset(self, indices):
-        """The images at `indices`, in that order."""
+    def subset(self, indices: Indices) -> "ImageSet":
+        """The images at `indices` (n,), in that order."""
         indices = torch.as_tensor(indices)
         return ImageSet(self.images[indices], self.labels[indices])
 
-    def to(self, device):
+    def to(self, device: torch.device | str) -> "ImageSet":
         """The same images and labels on `device`."""
         return ImageSet(self.images.to(device), self.labels.to(device))
 
-    def counts(self, num_classes):
+    def counts(self, num_classes: int) -> Tensor:
         """Images of each class: LongTensor (num_classes,)."""
         return torch.bincount(self.labels, minlength=num_classes)
 
-    def identity(self):
-        """The tensors that tell this set from every other."""
+    def identity(self) -> tuple[Tensor, ...]:
+        """Tensors that differ between any two different sets: the images and the labels."""
         return self.images, self.labels
 
-    def fingerprint(self):
-        """Sixteen hexadecimal digits of the images and their labels, in whatever order they are."""
+    def fingerprint(self) -> str:
+        """Sixteen hexadecimal digits of the images and their labels, in any order."""
         return unordered(zip(self.images.cpu().contiguous().numpy(), self.labels.tolist(), strict=True))
 
 
-def image_set(images, labels):
-    """An ImageSet of PIL images, which must be squares of one size, and their labels."""
+def image_set(images: Sequence[Image.Image], labels: np.ndarray | Sequence[int]) -> ImageSet:
+    """An ImageSet of PIL images and their labels.
+
+    Raises DataError unless there is an image, and all are squares of one size.
+    """
     if not images:
         raise DataError("there is not a single image in one half of the data; needed are images to train and to test")
     if len(sizes := {image.size for image in images}) > 1 or any(w != h for w, h in sizes):
@@ -70,8 +82,11 @@ def image_set(images, labels):
 
 
 class Size(NamedTuple):
-    """A data set as it comes: classes, training images of the largest class or, of a published list, of all together,
-    test images, channels and side."""
+    """The size of a data set before any subset is taken.
+
+    images: training images of the largest class; of a published list (listed=True), of all classes together. test: test
+    images. side: pixels a side.
+    """
 
     classes: int
     images: int
@@ -82,9 +97,10 @@ class Size(NamedTuple):
 
 
 class Source(NamedTuple):
-    """All images of a data set before any subset is taken; `found` says in words where.
+    """All images of a data set before any subset is taken.
 
-    uneven: its classes differ in size, so that one may have fewer images than a profile asks of it.
+    found: in words, where the images are. uneven: the classes differ in size, so that one may have fewer images than a
+    profile asks for.
     """
 
     train: ImageSet | ImageFiles
@@ -98,9 +114,9 @@ class Source(NamedTuple):
 class LongTailedDataset:
     """A long-tailed training set with a test set that keeps the source's own (balanced) distribution.
 
-    train, test: an ImageSet each, or ImageFiles where the images stay on disk. class_counts: LongTensor (C,), training
-    images of each class; source: in words, where the images were found; whole: the training images of all classes,
-    where these are only some.
+    train, test: an ImageSet each, or ImageFiles if the images stay on disk. class_names: the C names, by label. source:
+    in words, where the images were found. whole: the training images of all classes, if `train` has only some of them.
+    class_counts: LongTensor (C,), training images of each class.
     """
 
     name: str
@@ -111,22 +127,25 @@ class LongTailedDataset:
     whole: ImageSet | ImageFiles | None = None
     class_counts: Tensor = field(init=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         object.__setattr__(self, "class_counts", self.train.counts(self.num_classes))
 
     @property
-    def num_classes(self):
+    def num_classes(self) -> int:
+        """C."""
         return len(self.class_names)
 
     @property
-    def image_size(self):
+    def image_size(self) -> int:
+        """Pixels a side."""
         return self.train.image_size
 
     @property
-    def in_channels(self):
+    def in_channels(self) -> int:
+        """1 for grey images, 3 for RGB."""
         return self.train.in_channels
 
     @property
-    def streamed(self):
-        """Whether the images stay on disk and are decoded as they are needed."""
+    def streamed(self) -> bool:
+        """True if the images stay on disk and are decoded as they are needed."""
         return self.train.streamed

@@ -1,18 +1,16 @@
 """The papers' large data sets, which lie in folders of their own and are read from disk as needed.
 
 A published long-tailed set is two lists of images; a new one is a row of PUBLISHED. Nothing is downloaded here: each
-asks for an agreement with its owner, or is too large to be fetched unasked.
+needs an agreement with its owner, or is too large to be downloaded without being asked for.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from ..errors import DataError
 from .decoding import IMAGE_SUFFIXES
-from .image_folders import streamed
-from .images import Size
-from .listing import class_folders
-from .lists import listed
-from .sources import data_root
+from .image_folders import class_folders, listed, streamed
+from .images import Size, Source
 
 IMAGE_SIZE = 224
 IMAGENET = ("imagenet", "ImageNet", "imagenet-1k", "ILSVRC2012", "ILSVRC/Data/CLS-LOC")
@@ -27,11 +25,11 @@ OLTR_LISTS = "liuziwei7.github.io/projects/LongTail.html, or data/ of github.com
 
 @dataclass(frozen=True)
 class Published:
-    """A long-tailed set as its lists define it.
+    """A long-tailed set that two lists of images define.
 
-    folders: where its lists or images may lie under the root; lists: names of the two, the first that is there counts;
-    needs: in words, what to put there and where it is to be had; hint: on images that are missing; recipe, size: as in
-    sources.Layout.
+    folders: names of folders under the root for its lists or images. lists: pairs of names, to train and to test; the
+    first pair that is there counts. needs: in words, what to put there and where to find it. hint: for the error about
+    missing images. recipe, size: as in registry.Layout.
     """
 
     folders: tuple[str, ...]
@@ -73,23 +71,29 @@ PUBLISHED = {
 }
 
 
-def imagenet(*, root=None, image_size=None):
-    """The whole of ImageNet-1k, from which LTKD cuts a long tail; the classes have 732 to 1,300 training images."""
-    places = [data_root(root) / folder for folder in IMAGENET]
+def imagenet(root: Path, image_size: int | None) -> Source:
+    """The whole of ImageNet-1k, from which LTKD cuts a long tail; the classes have 732 to 1,300 training images.
+
+    Raises DataError if it is not under the root folder, or if its validation images are in no class folders.
+    """
+    places = [root / folder for folder in IMAGENET]
     for place in places:
         train, val = (next((place / n for n in names if (place / n).is_dir()), None) for names in IMAGENET_HALVES)
         if train and val:
             _check_sorted(val)
             return streamed(class_folders(train, val), image_size or IMAGE_SIZE, uneven=True)
     raise DataError(
-        f"data set 'imagenet-exp-lt' not found: looked for train/ and val/ in {_shown(places)}. Needed are "
-        f"{IMAGENET_IMAGES}; more in data/README.md. Or name another root with --data or LTKD_DATA"
+        f"data set 'imagenet-exp-lt' not found: looked for train/ and val/ in {', '.join(map(str, places))}. Needed "
+        f"are {IMAGENET_IMAGES}; more in data/README.md. Or name another root with --data or LTKD_DATA"
     )
 
 
-def published(name, *, root=None, image_size=None):
-    """The published long-tailed set called `name`, a key of PUBLISHED, every image that its lists name."""
-    known, root = PUBLISHED[name], data_root(root)
+def published(name: str, root: Path, image_size: int | None) -> Source:
+    """The published long-tailed set called `name`, a key of PUBLISHED: every image that its lists name.
+
+    Raises DataError if its lists, or images that they name, are not under the root folder.
+    """
+    known = PUBLISHED[name]
     places = [*(root / folder for folder in known.folders), root]
     for place in places:
         for lists in known.lists:
@@ -99,16 +103,12 @@ def published(name, *, root=None, image_size=None):
                 return streamed(listing, image_size or IMAGE_SIZE)
     wanted = ", or ".join(" and ".join(lists) for lists in known.lists)
     raise DataError(
-        f"data set {name!r} not found: looked for {wanted} in {_shown(places)}. Needed are {known.needs}; more in "
-        f"data/README.md. Or name another root with --data or LTKD_DATA"
+        f"data set {name!r} not found: looked for {wanted} in {', '.join(map(str, places))}. Needed are "
+        f"{known.needs}; more in data/README.md. Or name another root with --data or LTKD_DATA"
     )
 
 
-def _check_sorted(val):
+def _check_sorted(val: Path) -> None:
     inside = list(val.iterdir())
     if not any(entry.is_dir() for entry in inside) and any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in inside):
         raise DataError(f"{val} has its images in no class folders; {SORT_VAL}")
-
-
-def _shown(places):
-    return ", ".join(map(str, places))

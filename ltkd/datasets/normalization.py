@@ -1,6 +1,9 @@
-"""Mean and standard deviation a channel, by which images are normalised before they enter a network."""
+"""Mean and standard deviation of each channel, by which images are normalised before they enter a network."""
+
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ..errors import ConfigError
 
@@ -14,15 +17,18 @@ NORMALIZATIONS = {
 
 
 class Normalizer:
-    """uint8 images (B, C, H, W) -> float32, (x / 255 - mean) / std, channels last in memory."""
+    """uint8 images (B, C, H, W) -> float32 (B, C, H, W), (x / 255 - mean) / std, channels last in memory.
 
-    def __init__(self, mean, std):
+    mean, std: one number a channel, for pixels from 0 to 1. Raises ConfigError for another number of channels.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         self.mean, self.std = list(mean), list(std)
-        self._on_device = {}
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     @classmethod
-    def of(cls, images):
-        """The normalisation by which these images have mean 0 and deviation 1."""
+    def of(cls, images: Tensor) -> "Normalizer":
+        """The normalisation by which these images, uint8 (N, C, H, W), have mean 0 and deviation 1 in each channel."""
         levels = torch.arange(256, dtype=torch.float64) / 255
         shares = torch.stack([torch.bincount(x.flatten(), minlength=256) for x in images.unbind(1)]).double()
         shares /= shares.sum(1, keepdim=True)
@@ -30,7 +36,7 @@ class Normalizer:
         std = (shares @ levels**2 - mean**2).clamp_min(0).sqrt().clamp_min(1 / 255)
         return cls(mean.tolist(), std.tolist())
 
-    def __call__(self, images):
+    def __call__(self, images: Tensor) -> Tensor:
         if images.shape[1] != len(self.mean):
             raise ConfigError(
                 f"the normalization has a mean and a deviation for each of {len(self.mean)} channels, but these images "

@@ -1,8 +1,8 @@
 """MobileNet for ImageNet (Howard et al. 2017), and MobileNetV2 for small images (Sandler et al. 2018) in half width."""
 
-from torch import nn
+from torch import Tensor, nn
 
-from .staged import StagedNetwork
+from .base import StagedNetwork
 
 # Per stage, the channels and the stride of each block.
 V1_STAGES = (
@@ -21,7 +21,7 @@ V2_STAGES = (
 V2_LAST = 1280
 
 
-def _conv(in_channels, channels, kernel=1, stride=1, groups=1):
+def _conv(in_channels: int, channels: int, kernel: int = 1, stride: int = 1, groups: int = 1) -> list[nn.Module]:
     conv = nn.Conv2d(in_channels, channels, kernel, stride, kernel // 2, groups=groups, bias=False)
     return [conv, nn.BatchNorm2d(channels)]
 
@@ -29,9 +29,9 @@ def _conv(in_channels, channels, kernel=1, stride=1, groups=1):
 class MobileNetV1(StagedNetwork):
     """Depthwise and 1 x 1 convolutions by turns. Any size of image fits, since the pooling is global."""
 
-    def __init__(self, *, num_classes, in_channels, image_size):
+    def __init__(self, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size
-        width, stages = 32, []
+        width, stages = 32, list[list[nn.Module]]()
         for settings in V1_STAGES:
             stages.append([])
             for channels, stride in settings:
@@ -44,7 +44,7 @@ class MobileNetV1(StagedNetwork):
 class InvertedResidual(nn.Module):
     """Widens, convolves each channel by itself and narrows again, without an activation at its narrow end."""
 
-    def __init__(self, in_channels, channels, expansion, stride):
+    def __init__(self, in_channels: int, channels: int, expansion: int, stride: int) -> None:
         super().__init__()
         middle = in_channels * expansion
         self.layers = nn.Sequential(
@@ -56,17 +56,17 @@ class InvertedResidual(nn.Module):
         )
         self.adds = stride == 1 and in_channels == channels
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         return x + self.layers(x) if self.adds else self.layers(x)
 
 
 class MobileNetV2(StagedNetwork):
-    """The stem has stride 2, the map is halved three times more. Any size of image fits, since the pooling is global.
-    Maps between blocks are not activated, so `stages` and `preactivations` are the same."""
+    """The stem has stride 2, and the map is halved three times more. Any size of image fits, since the pooling is
+    global. Maps between blocks are not activated, so `stages` and `preactivations` are the same."""
 
-    def __init__(self, factor, *, num_classes, in_channels, image_size):
+    def __init__(self, factor: float, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size
-        width, stages = int(32 * factor), []
+        width, stages = int(32 * factor), list[list[nn.Module]]()
         stem = nn.Sequential(*_conv(in_channels, width, 3, 2), nn.ReLU())
         for settings in V2_STAGES:
             stages.append([])

@@ -2,18 +2,18 @@
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
-from .staged import StagedNetwork
+from .base import StagedNetwork
 
 WIDTHS, DEPTHS, GROUPS = (24, 240, 480, 960), (4, 8, 4), 3
 
 
 class ShuffleBlock(nn.Module):
-    """Grouped 1 x 1 convolutions around a depthwise one. With stride 2 the input, pooled, is concatenated with the
-    outcome, else it is added."""
+    """Grouped 1 x 1 convolutions around a depthwise one. With stride 2 the pooled input is concatenated to the result,
+    else it is added."""
 
-    def __init__(self, in_channels, channels, stride):
+    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
         super().__init__()
         new = channels - in_channels if stride == 2 else channels
         middle = new // 4
@@ -27,7 +27,7 @@ class ShuffleBlock(nn.Module):
         self.conv3 = nn.Conv2d(middle, new, 1, groups=GROUPS, bias=False)
         self.bn3 = nn.BatchNorm2d(new)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
         out = self.shuffle(F.relu(self.bn1(self.conv1(x))))
         out = F.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
@@ -39,7 +39,7 @@ class ShuffleBlock(nn.Module):
 class ShuffleNetV1(StagedNetwork):
     """Each of the three stages halves the map. Any size of image fits, since the pooling is global."""
 
-    def __init__(self, *, num_classes, in_channels, image_size):
+    def __init__(self, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size
         stem = nn.Sequential(nn.Conv2d(in_channels, WIDTHS[0], 1, bias=False), nn.BatchNorm2d(WIDTHS[0]))
         stages = [

@@ -1,12 +1,13 @@
 """Networks of timm (https://github.com/huggingface/pytorch-image-models), where it is installed."""
 
 from difflib import get_close_matches
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import ConfigError, LtkdError
-from .features import FeatureOutput
+from .base import FeatureOutput
 
 PREFIX = "timm:"
 
@@ -14,11 +15,11 @@ PREFIX = "timm:"
 class TimmNetwork(nn.Module):
     """A network of timm with its classifier taken out as `fc`.
 
-    pools_last_map: whether the pooled features are the mean of the last map; without it (transformers, and networks
-    with layers after the pooling) there is no `last_map`.
+    pools_last_map: True if the pooled features are the mean of the last map; else (transformers, and networks with
+    layers after the pooling) there is no `last_map`. Raises ValueError if the classifier is not linear.
     """
 
-    def __init__(self, network):
+    def __init__(self, network: Any) -> None:
         super().__init__()
         self.fc = network.get_classifier()
         if not isinstance(self.fc, nn.Linear):
@@ -27,16 +28,18 @@ class TimmNetwork(nn.Module):
         self.network = network
         self.pools_last_map = False
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (B, in_channels, side, side) -> logits (B, num_classes)."""
         return self.fc(self.network(x))
 
-    def features(self, x):
+    def features(self, x: Tensor) -> FeatureOutput:
+        """Logits, and the maps on the way to them, of images (B, in_channels, side, side)."""
         last, stages = self.network.forward_intermediates(x)
         pooled = self.network.forward_head(last)
         return FeatureOutput(self.fc(pooled), tuple(stages), pooled, last_map=last if self.pools_last_map else None)
 
 
-def check_name(name):
+def check_name(name: str) -> None:
     """Raise ConfigError unless timm is installed and has the network `timm:...`."""
     timm, known = _timm(name), name.removeprefix(PREFIX)
     if not timm.is_model(known):
@@ -45,8 +48,13 @@ def check_name(name):
         raise ConfigError(f"timm has no network {known!r}: {hint}timm.list_models() lists those it has")
 
 
-def build(name, *, pretrained, num_classes, in_channels, image_size, generator):
-    """The network `timm:...`, with weights drawn from `generator` alone, or those that timm publishes."""
+def build(
+    name: str, *, pretrained: bool, num_classes: int, in_channels: int, image_size: int, generator: torch.Generator
+) -> nn.Module:
+    """The network `timm:...`, with weights drawn from `generator` alone, or those that timm publishes.
+
+    Raises LtkdError if timm cannot build it, ConfigError if its features cannot be read for images of this size.
+    """
     timm, known = _timm(name), name.removeprefix(PREFIX)
     published = timm.models.get_pretrained_cfg(known)
     shape = {"num_classes": num_classes, "in_chans": in_channels}
@@ -67,8 +75,8 @@ def build(name, *, pretrained, num_classes, in_channels, image_size, generator):
 
 
 @torch.no_grad()
-def _with_features(network, images):
-    """The network as a TimmNetwork; raise unless that answers as the network did."""
+def _with_features(network: Any, images: Tensor) -> TimmNetwork:
+    """The network as a TimmNetwork. Raises ValueError unless that gives the same logits."""
     logits = network.eval()(images)
     wrapped = TimmNetwork(network).eval()
     out, last_map = wrapped.features(images), network.forward_features(images)
@@ -79,16 +87,16 @@ def _with_features(network, images):
     return wrapped.train()
 
 
-def _close(values, expected):
-    """To rounding, measured by the largest: a fresh network's values may all be tiny."""
+def _close(values: Tensor, expected: Tensor) -> bool:
+    """Equal to rounding, relative to the largest value: a fresh network's values may all be tiny."""
     return bool((values - expected).abs().max() <= 1e-3 * expected.abs().max())
 
 
-def _two_images(channels, side):
+def _two_images(channels: int, side: int) -> Tensor:
     return torch.linspace(-1, 1, 2 * channels * side**2).view(2, channels, side, side)
 
 
-def _timm(name):
+def _timm(name: str) -> Any:
     try:
         import timm  # costs seconds, and few runs need it
     except ImportError as error:

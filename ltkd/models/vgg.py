@@ -3,16 +3,16 @@
 from torch import nn
 
 from ..errors import ConfigError
-from .staged import StagedNetwork
+from .base import StagedNetwork
 
 WIDTHS = (64, 128, 256, 512, 512)
 
 
 class VGG(StagedNetwork):
-    """convolutions: so many in the stem and in each of the four stages. The first three stages begin with a pooling
-    that halves the map; so does the fourth for images of 64 pixels or more."""
+    """convolutions: the number in the stem and in each of the four stages. The first three stages begin with a pooling
+    that halves the map; so does the fourth for images of 64 pixels or more. Raises ConfigError below 8 pixels."""
 
-    def __init__(self, convolutions, *, num_classes, in_channels, image_size):
+    def __init__(self, convolutions: int, *, num_classes: int, in_channels: int, image_size: int) -> None:
         if image_size < 8:
             raise ConfigError(
                 f"VGG halves an image three times: {image_size} x {image_size} is too small, it needs 8 x 8 or more"
@@ -26,12 +26,12 @@ class VGG(StagedNetwork):
         super().__init__(stem, stages, WIDTHS[-1], num_classes)
 
 
-def _blocks(in_channels, channels, convolutions, *, pool):
+def _blocks(in_channels: int, channels: int, convolutions: int, *, pool: bool) -> list[nn.Module]:
     return [_block(in_channels, channels, pool=pool)] + [
         _block(channels, channels, pool=False) for _ in range(convolutions - 1)
     ]
 
 
-def _block(in_channels, channels, *, pool):
+def _block(in_channels: int, channels: int, *, pool: bool) -> nn.Module:
     layers = [nn.Conv2d(in_channels, channels, 3, padding=1), nn.BatchNorm2d(channels)]
     return nn.Sequential(*([nn.MaxPool2d(2)] if pool else []), *layers)

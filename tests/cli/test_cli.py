@@ -370,13 +370,26 @@ def test_the_claims_are_checked_on_the_runs_at_hand(store, capsys):
 # --- data for another machine ---
 
 
-def test_a_subset_is_packed_and_found_in_its_folder(tmp_path, capsys):
-    assert call("pack-data", "--imbalance-factor", "10", "--seed", "4", "--out", tmp_path) == 0
+def test_a_part_of_a_data_set_is_packed_and_is_a_data_set_of_its_own(tmp_path, capsys):
+    folder = tmp_path / "digits-10"
+    assert call("pack-data", "--imbalance-factor", "10", "--seed", "4", "--out", folder) == 0
     out = capsys.readouterr().out
-    assert out.startswith(f"{tmp_path / 'digits-exp10-s4.packed.parquet'}: ")
+    assert out.startswith(f"{folder}: ")
     assert "500 test images of digits" in out
-    assert call("check-data", "--imbalance-factor", "10", "--seed", "4", "--data", tmp_path) == 0
-    assert "digits: found as packed in" in capsys.readouterr().out
+    assert call("check-data", "--dataset", folder) == 0
+    assert f"found as parquet files in {folder}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("part", "code"), [((), 2), (("--profile", "as-is", "--image-size", "16"), 2), (("--profile", "as-is"), 0)]
+)
+def test_only_a_whole_data_set_is_packed_under_its_own_name(tmp_path, capsys, part, code):
+    class_folders(tmp_path / "cifar10", (100, 100))
+    packed = tmp_path / "elsewhere" / "cifar10"
+    assert call("pack-data", "--dataset", "cifar10", *part, "--data", tmp_path, "--out", packed) == code
+    assert packed.exists() == (code == 0)
+    if code:
+        assert "this is a part or another size of cifar10" in capsys.readouterr().err
 
 
 def test_options_win_over_the_grid_file(tmp_path, capsys):
@@ -509,7 +522,7 @@ def test_check_data_says_what_is_there(capsys):
 
 
 def test_check_data_names_what_is_missing(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("ltkd.datasets.sources._download", lambda *_: False)
+    monkeypatch.setattr("ltkd.datasets.registry._download", lambda *_: False)
     assert call("check-data", "--dataset", "cifar100", "--data", tmp_path) == 2
     err = capsys.readouterr().err
     assert str(tmp_path) in err
