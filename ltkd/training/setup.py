@@ -84,7 +84,9 @@ class Job:
 
     def autocast(self) -> torch.autocast:
         """The precision of the student's forward pass, whatever autocast the caller is in."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bf16")
+        half = self.config.precision == "bf16"
+        # Autocast's cache of cast weights is emptied by the outermost context alone: after a step it would be old.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def steps(self, epoch: int) -> Iterator[Step]:
         """The steps of an epoch, one a batch. Before the first, the teachers compute what their cache lacks."""
