@@ -122,6 +122,7 @@ OTHERWISE = {  # what tells a student's run from others, but for the options of 
     "momentum": 0.8,
     "nesterov": True,
     "weight_decay": 1e-4,
+    "precision": "bf16",
     "augmentation": "none",
     "normalization": "data",
     "test_every": 5,
