@@ -1,7 +1,5 @@
 """benchmark."""
 
-from dataclasses import fields
-
 from ..reproduce import benchmark
 from ..reproduce.device_check import check_device
 from ..training.fit import pick_device
@@ -10,7 +8,7 @@ from . import options
 
 def run_benchmark(given):
     """Measure what training costs on this machine, beside a loop written the usual way."""
-    chosen = {field.name: getattr(given, field.name) for field in fields(benchmark.Setup) if hasattr(given, field.name)}
+    chosen = {name: value for name, value in vars(given).items() if name in benchmark.SETTINGS}
     setup = benchmark.Setup(**(benchmark.QUICK if given.quick else {}) | chosen)
     checks = _checked(setup, given.data) if given.check else []
     result = benchmark.benchmark(setup) | {"checks": [check._asdict() for check in checks]}
@@ -38,10 +36,8 @@ def add_benchmark(commands):
     )
     parser.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
     parser.add_argument("--json", metavar="FILE", help="write the figures there too")
-    for field in fields(benchmark.Setup):
-        if field.type in (int, str):
-            convert = options.count if field.type is int else str
-            options.add_option(parser, field.name, convert, f"{field.metadata['help']} (default: {field.default})", {})
+    for name, setting in benchmark.SETTINGS.items():
+        options.add_option(parser, name, setting, f"{setting.help} (default: {setting.default})")
 
 
 ADD = (add_benchmark,)

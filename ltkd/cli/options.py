@@ -1,13 +1,13 @@
-"""Options of the command line: those of every command that trains, and what turns their text into values."""
+"""Options of the command line: those of every command that trains, made from the Settings behind them."""
 
 import argparse
-from dataclasses import fields
 from textwrap import dedent, indent
-from typing import get_args
+from typing import Any
 
 from .. import datasets, methods, models
-from ..config import RunConfig
+from .._support.settings import Setting
 from ..config.recipes import RECIPES
+from ..config.run_config import SETTINGS
 from ..training.teacher_cache import CACHES
 
 
@@ -76,20 +76,22 @@ def where(given):
 
 
 def add_settings(parser, *, repeated, only=None):
-    """One option a field of RunConfig, and one an option of any method. Unset ones stay out of the namespace."""
-    common = {"nargs": "+"} if repeated else {}
+    """One option for each field of RunConfig, or for the fields `only`; without `only`, one for each option of the
+    methods too. repeated: an option takes several values."""
+    more = {"nargs": "+"} if repeated else {}
     group = parser.add_argument_group("what is trained", "unset ones come from the recipe")
-    for field in fields(RunConfig):
-        if field.name in ("options", "dataset_version") or (only and field.name not in only):
-            continue
-        kind = next((t for t in get_args(field.type) if t is not type(None)), field.type)
-        convert = PARSERS.get(field.name, {bool: _flag}.get(kind, kind))
-        add_option(group, field.name, convert, field.metadata["help"], common)
-    if not only:
+    for name, setting in SETTINGS.items():
+        if name not in ("options", "dataset_version") and (only is None or name in only):
+            add_option(group, name, setting, setting.help + _few(setting.choices), **more)
+    if only is None:
         group = parser.add_argument_group("options of the methods")
         for name, owners in methods.option_names().items():
-            kind = type(next(iter(owners.values())).default)
-            add_option(group, name, {bool: _flag}.get(kind, kind), _meanings(owners), common)
+            add_option(group, name, next(iter(owners.values())), _meanings(owners), **more)
+
+
+def _few(choices):
+    """The names to choose from, unless there are so many that they are listed at the end of the help."""
+    return f" ({', '.join(choices)})" if 0 < len(choices) < 10 else ""
 
 
 def _meanings(owners):
@@ -101,64 +103,15 @@ def _meanings(owners):
     return "; ".join(f"{meaning} ({', '.join(found)})" for meaning, found in by_meaning.items())
 
 
-def add_option(group, name, convert, help, common):
-    """One option that stays out of the namespace where it is not given."""
-    flag, metavar = f"--{name.replace('_', '-')}", name.split("_")[-1].upper()
-    group.add_argument(
-        flag,
-        dest=name,
-        type=convert,
-        metavar=metavar,
-        default=argparse.SUPPRESS,
-        help=help.replace("%", "%%"),
-        **common,
-    )
+def add_option(group: Any, name: str, setting: Setting[Any], help: str, **more: Any) -> None:
+    """One option of the command line, such as --batch-size for batch_size. Its text becomes a value of the setting's
+    type, and the command checks the value. Without a `default` an unset option stays out of the namespace."""
+    look = {"metavar": name.split("_")[-1].upper(), "help": help.replace("%", "%%")}
+    more = {"default": argparse.SUPPRESS} | look | more
+    group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=setting.parse, **more)
 
 
 def settings(given):
     """What the caller set of the run itself."""
-    known = {field.name for field in fields(RunConfig)} | set(methods.option_names())
+    known = {*SETTINGS, *methods.option_names()}
     return {name: value for name, value in vars(given).items() if name in known}
-
-
-def _profile(text):
-    """A profile's name, or counts separated by commas."""
-    return tuple(int(n) for n in text.split(",")) if text.replace(",", "").isdigit() else text
-
-
-def count(text):
-    """A whole number of at least 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a whole number of at least 1")
-    return int(text)
-
-
-def minutes(text):
-    """A number above 0."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be a number of minutes above 0")
-    return value
-
-
-def _classes(text):
-    """Class numbers separated by commas."""
-    return tuple(int(c) for c in text.split(","))
-
-
-def _milestones(text):
-    """Fractions separated by commas."""
-    return tuple(float(m) for m in text.split(","))
-
-
-def _flag(text):
-    """true or false."""
-    if text.lower() not in ("true", "false"):
-        raise argparse.ArgumentTypeError(f"{text!r}: must be true or false")
-    return text.lower() == "true"
-
-
-PARSERS = {"profile": _profile, "milestones": _milestones, "classes": _classes}

@@ -4,6 +4,7 @@ import time
 
 from .. import runs
 from .._support import distributed
+from .._support.settings import Setting
 from ..config import RunConfig
 from ..errors import SweepError
 from ..reproduce import cost
@@ -12,6 +13,9 @@ from ..reproduce.sweep import describe, in_order, sweep
 from ..training.fit import fit, pick_device
 from . import options, reports
 from .results import export, finished_in, say_what_is_passed_over
+
+JOBS = Setting(1, "runs trained side by side, sharing the cores (1)", low=1)
+MINUTES = Setting(None, "stop in time; what was trained until then is stored", low=0, above=True, kind=float | None)
 
 
 def train(given):
@@ -44,18 +48,19 @@ def _described(config):
 def run_sweep(given):
     """Train every combination of the values given, or the runs behind a published table."""
     started = time.time()
+    jobs, minutes = JOBS.check("--jobs", given.jobs), MINUTES.check("--minutes", given.minutes)
     grid = read_grid(given.grid) if given.grid else {}
     configs = expand(grid | options.settings(given))
     say_what_is_passed_over(given.runs)
     if given.dry_run:
         return _say_what_it_costs(configs, given)
-    until = None if given.minutes is None else started + 60 * given.minutes
-    finished, failed = _swept(configs, jobs=given.jobs, until=until, **options.where(given))
+    until = None if minutes is None else started + 60 * minutes
+    finished, failed = _swept(configs, jobs=jobs, until=until, **options.where(given))
     left = len(configs) - len(finished) - len(failed)
     print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
     stuck = left and not _moved(given.runs, started)
     if stuck:
-        print(f"time is up, and no epoch was finished in it; give more than --minutes {given.minutes:g}")
+        print(f"time is up, and no epoch was finished in it; give more than --minutes {minutes:g}")
     elif left:
         print(f"time is up with {left} runs to go; give the same command again to go on")
     if given.export:
@@ -134,10 +139,8 @@ def add_sweep(commands):
           left."""),
     )
     parser.add_argument("grid", nargs="?", help="a grid by its name (below), or a TOML file of settings and lists")
-    parser.add_argument(
-        "--jobs", type=options.count, default=1, help="runs trained side by side, sharing the cores (1)"
-    )
-    parser.add_argument("--minutes", type=options.minutes, help="stop in time; what was trained until then is stored")
+    options.add_option(parser, "jobs", JOBS, JOBS.help, default=JOBS.default)
+    options.add_option(parser, "minutes", MINUTES, MINUTES.help, default=MINUTES.default)
     parser.add_argument("--export", metavar="FILE", help="pack the finished runs in this file at the end")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, estimate what they cost here, and stop")
     options.add_settings(parser, repeated=True)

@@ -1,30 +1,25 @@
 """RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import Any, NamedTuple, Self, Unpack
 
 from .. import datasets, methods, models
 from .._support.fingerprint import class_code, digest
 from .._support.seeding import derived_seed
+from .._support.settings import check_fields, setting, settings_of
 from ..datasets.normalization import NORMALIZATIONS
 from ..errors import ConfigError, unknown
+from .arguments import Arguments
 from .recipes import RECIPES, recipe_for
 from .schedule import SCHEDULES, Schedule
 
-KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a name", dict: "a dict of options"}
 CUSTOM = "custom:"  # begins the name of a data set or network that the caller handed over as an object
 FOLLOWS = {"subset_seed": "seed", "teacher_epochs": "epochs", "teacher_lr": "lr"}  # where they are not set
 PRECISIONS = ("fp32", "bf16")
 N_GROUPS = 3  # of a method that knows groups, where it is not set
-
-
-def _setting(default, help, **limits):
-    """A field of RunConfig; `low` and `high` are allowed values, `above` is not."""
-    return field(default=default, metadata={"help": help, **limits})
 
 
 class DataConfig(NamedTuple):
@@ -32,7 +27,7 @@ class DataConfig(NamedTuple):
 
     dataset: str
     imbalance_factor: float
-    profile: str | tuple
+    profile: str | tuple[int, ...]
     subset_seed: int | None
     image_size: int | None
     held_out: float
@@ -61,50 +56,53 @@ class RunConfig:
     to vary a seed, make another config.
     """
 
-    recipe: str = _setting("digits", "named set of defaults", names=RECIPES)
-    dataset: str = _setting("digits", "data set, or a folder with train/<class>/* and test/<class>/*")
-    imbalance_factor: float = _setting(20.0, "images of the largest class over images of the smallest", low=1)
-    dataset_version: str | None = _setting(None, "fingerprint of a folder's files; filled in")
-    profile: str | tuple = _setting("exp", "how counts fall from class to class, or one count a class: 90,40,12")
-    subset_seed: int | None = _setting(None, "draws the images that are kept (default: --seed)", low=0)
-    image_size: int | None = _setting(None, "resize images to this many pixels a side", low=8, high=512)
-    held_out: float = _setting(
+    recipe: str = setting("digits", "named set of defaults", choices=RECIPES)
+    dataset: str = setting("digits", "data set, or a folder with train/<class>/* and test/<class>/*")
+    imbalance_factor: float = setting(20.0, "images of the largest class over images of the smallest", low=1)
+    dataset_version: str | None = setting(None, "fingerprint of a folder's files; filled in")
+    profile: str | tuple[int, ...] = setting(
+        "exp", "how counts fall over classes, or one count a class: 90,40,12", low=1, choices=datasets.profile_names()
+    )
+    subset_seed: int | None = setting(None, "draws the images that are kept (default: --seed)", low=0)
+    image_size: int | None = setting(None, "resize images to this many pixels a side", low=8, high=512)
+    held_out: float = setting(
         0.0, "share of each class's training images kept from training, for methods that steer by them", low=0, high=0.5
     )
-    classes: tuple | None = _setting(None, "learn these classes only, numbered anew: 0,1,2")
-    teaches: bool = _setting(False, "trained to teach: with initial weights and batches of a draw of its own")
-    n_groups: int | None = _setting(None, "groups that LTKD splits the classes into (default: 3)", low=1)
-    teacher: str | None = _setting("resnet8", "network that teaches")
-    student: str = _setting("resnet8x0.5", "network that is trained")
-    method: str = _setting("ltkd", "what the student minimises", names=methods.METHODS)
-    options: dict = field(default_factory=dict, metadata={"help": "the method's own options"})
-    epochs: int = _setting(24, "passes over the training set", low=1)
-    teacher_epochs: int | None = _setting(None, "epochs of the teacher (default: --epochs)", low=1)
-    batch_size: int = _setting(64, "images a step", low=1)
-    lr: float = _setting(0.05, "learning rate of SGD", above=0)
-    teacher_lr: float | None = _setting(
-        None, "learning rate of the teacher (default: the recipe's, else --lr)", above=0
+    classes: tuple[int, ...] | None = setting(None, "learn these classes only, numbered anew: 0,1,2", low=0)
+    teaches: bool = setting(False, "trained to teach: with initial weights and batches of a draw of its own")
+    n_groups: int | None = setting(None, "groups that LTKD splits the classes into (default: 3)", low=1)
+    teacher: str | None = setting("resnet8", "network that teaches")
+    student: str = setting("resnet8x0.5", "network that is trained")
+    method: str = setting("ltkd", "what the student minimises", choices=methods.METHODS)
+    options: dict[str, Any] = field(default_factory=dict, metadata={"default": {}, "help": "the method's own options"})
+    epochs: int = setting(24, "passes over the training set", low=1, high=10**6)
+    teacher_epochs: int | None = setting(None, "epochs of the teacher (default: --epochs)", low=1, high=10**6)
+    batch_size: int = setting(64, "images a step", low=1)
+    lr: float = setting(0.05, "learning rate of SGD", low=0, above=True)
+    teacher_lr: float | None = setting(
+        None, "learning rate of the teacher (default: the recipe's, else --lr)", low=0, above=True
     )
-    lr_schedule: str = _setting("steps", "how the learning rate falls", names=SCHEDULES)
-    lr_warmup: float = _setting(
-        0.0, "fraction of the epochs over which the learning rate grows linearly", low=0, high=1
+    lr_schedule: str = setting("steps", "how the learning rate falls", choices=SCHEDULES)
+    lr_warmup: float = setting(0.0, "fraction of the epochs over which the learning rate grows linearly", low=0, high=1)
+    milestones: tuple[float, ...] = setting(
+        (0.75, 0.9), "fractions of the epochs at which the learning rate falls", low=0, high=1, above=True, below=True
     )
-    milestones: tuple = _setting((0.75, 0.9), "fractions of the epochs after which the learning rate falls")
-    lr_decay: float = _setting(0.1, "factor by which it falls", above=0, high=1)
-    momentum: float = _setting(0.9, "momentum of SGD", low=0, high=1)
-    nesterov: bool = _setting(False, "Nesterov's momentum")
-    weight_decay: float = _setting(5e-4, "weight decay", low=0)
-    precision: str = _setting("fp32", "of the student's layers: fp32, or bf16 by autocast", names=PRECISIONS)
-    augmentation: str = _setting("crop1", "how training images are varied", names=datasets.AUGMENTATIONS)
-    normalization: str = _setting(
-        "data", "mean and deviation of which data set; 'data': of the training images", names=NORMALIZATIONS
+    lr_decay: float = setting(0.1, "factor by which it falls", low=0, above=True, high=1)
+    momentum: float = setting(0.9, "momentum of SGD", low=0, high=1)
+    nesterov: bool = setting(False, "Nesterov's momentum")
+    weight_decay: float = setting(5e-4, "weight decay", low=0)
+    precision: str = setting("fp32", "of the student's layers: fp32, or bf16 by autocast", choices=PRECISIONS)
+    augmentation: str = setting("crop1", "how training images are varied", choices=datasets.AUGMENTATIONS)
+    normalization: str = setting(
+        "data", "mean and deviation of which data set; 'data': of the training images", choices=NORMALIZATIONS
     )
-    test_every: int = _setting(5, "test after every so many epochs, and after each one from the first milestone", low=1)
-    seed: int = _setting(0, "draws initial weights, order and augmentation", low=0)
+    test_every: int = setting(5, "test after every so many epochs, and after each one from the first milestone", low=1)
+    seed: int = setting(0, "draws initial weights, order and augmentation", low=0)
 
     def __post_init__(self):
-        for f in fields(self):
-            object.__setattr__(self, f.name, _check(f, getattr(self, f.name)))
+        check_fields(self, SETTINGS)
+        if self.classes is not None and len(set(self.classes)) < max(2, len(self.classes)):
+            raise ConfigError(f"classes = {self.classes}: must be at least two class numbers, each of them once")
         if self.nesterov and self.momentum == 0:
             raise ConfigError("nesterov = True needs a momentum above 0; set one or leave nesterov out")
         method = methods.METHODS[self.method]
@@ -121,6 +119,7 @@ class RunConfig:
     def _normalise(self, method):
         """Fill in what follows from other settings, and drop what has no effect."""
         filled = {name: getattr(self, source) for name, source in FOLLOWS.items() if getattr(self, name) is None}
+        filled["milestones"] = tuple(sorted(self.milestones))
         if not method.has_teacher():  # then the run is the same with any teacher
             filled |= {"teacher": None, "teacher_epochs": None, "teacher_lr": None}
         elif self.teacher.startswith(CUSTOM):  # a teacher that is handed over is not trained
@@ -136,42 +135,40 @@ class RunConfig:
             object.__setattr__(self, name, value)
 
     @classmethod
-    def make(cls, recipe=None, **overrides):
+    def make(cls, recipe: str | None = None, **overrides: Unpack[Arguments]) -> Self:
         """A config from a recipe (default: the data set's own) and what the caller wants otherwise.
 
-        overrides: any field, and any option of the method by its own name: make(method="ltkd", alpha=2.0).
+        overrides: any field, and any option of the method by its own name: make(method="ltkd", alpha=2.0). ConfigError
+        for an unknown name, and for a value that is not allowed.
         """
-        recipe = recipe or recipe_for(overrides.get("dataset", "digits"))
-        if recipe not in RECIPES:
-            raise unknown("recipe", recipe, RECIPES)
-        known = {f.name for f in fields(cls)}
         option_names = methods.option_names()
         for name in overrides:
-            if name not in known and name not in option_names:
-                raise unknown("parameter", name, [*known, *option_names])
-        given = {k: v for k, v in overrides.items() if k in known}
-        options = _check_options(given.pop("options", {})) | {k: v for k, v in overrides.items() if k not in known}
-        method = methods.METHODS[_check_name("method", given.get("method", "ltkd"), methods.METHODS)]
-        if clash := known & set(method.options()):
+            if name not in SETTINGS and name not in option_names:
+                raise unknown("parameter", name, [*SETTINGS, *option_names])
+        given = {name: SETTINGS[name].check(name, value) for name, value in overrides.items() if name in SETTINGS}
+        usual_recipe = recipe_for(given.get("dataset", "digits"))
+        recipe = SETTINGS["recipe"].check("recipe", usual_recipe if recipe is None else recipe)
+        options = given.pop("options", {}) | {k: v for k, v in overrides.items() if k not in SETTINGS}
+        method = methods.METHODS[given.get("method", "ltkd")]
+        if clash := SETTINGS.keys() & method.options():
             raise ConfigError(f"{method.__name__} has an option {min(clash)!r}, a setting of every run: rename it")
         networks = {"student": given.get("student"), "teacher": given.get("teacher")}
         usual = method.settings | RECIPES[recipe].usual(given.get("method", "ltkd"), **networks)
-        settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in known} | given
-        settings |= _reconcile(settings, overrides)
-        return cls(recipe=recipe, options={k: v for k, v in usual.items() if k not in known} | options, **settings)
+        settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in SETTINGS} | given
+        settings |= _reconcile(settings, given)
+        return cls(recipe=recipe, options={k: v for k, v in usual.items() if k not in SETTINGS} | options, **settings)
 
     @classmethod
     def from_dict(cls, record):
         """The config that `to_dict` wrote."""
-        known = {f.name for f in fields(cls)}
         for name in record:
-            if name not in known:
-                raise unknown("field of a stored config", name, known)
+            if name not in SETTINGS:
+                raise unknown("field of a stored config", name, SETTINGS)
         return cls(**record)
 
     def to_dict(self):
         """The fields as plain values that JSON can hold."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values = {name: getattr(self, name) for name in SETTINGS}
         values["options"] = dict(self.options)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
@@ -226,8 +223,8 @@ class RunConfig:
 
     def overrides(self):
         """What differs from the recipe: {field or option: value}."""
-        networks = {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
-        same = {"dataset": self.dataset, "dataset_version": self.dataset_version}
+        networks: dict[str, Any] = {"student": self.student} | ({"teacher": self.teacher} if self.teacher else {})
+        same: dict[str, Any] = {"dataset": self.dataset, "dataset_version": self.dataset_version}
         same |= {"method": self.method, "seed": self.seed} | networks
         recipe = RunConfig.make(self.recipe, **same)
         expected, ours, theirs = recipe.to_dict(), self._unfilled(), recipe._unfilled()
@@ -249,7 +246,7 @@ class RunConfig:
     def for_teacher(self, spec=None):
         """The run that trains this run's teacher: same data, seed and recipe, cross-entropy alone. spec: TeacherSpec
         of one of several."""
-        own = {
+        own: dict[str, Any] = {
             "student": self.teacher,
             "teacher": None,
             "method": "ce",
@@ -299,6 +296,9 @@ class RunConfig:
         return kind(*(getattr(self, name) for name in kind._fields))
 
 
+SETTINGS = settings_of(RunConfig)
+
+
 def _reconcile(settings, given):
     """An imbalance factor shapes the data only through a profile that falls: make the two agree, or say so."""
     factor, profile = given.get("imbalance_factor", 1), settings.get("profile", "exp")
@@ -329,70 +329,3 @@ def _plain_defaults():
 def _unless(usual, value):
     """`value`, but None where it is the usual one."""
     return None if value == usual else value
-
-
-def _check(setting, value):
-    """`value` as the type of the field; raise ConfigError where it is not of the type or out of range."""
-    name, limits = setting.name, setting.metadata
-    if value is None and type(None) in get_args(setting.type):
-        return None
-    if (names := limits.get("names")) is not None:
-        return _check_name(name, value, names)
-    if name == "profile":
-        return _check_profile(value)
-    if name == "milestones":
-        return _check_milestones(value)
-    if name == "classes":
-        return _check_classes(value)
-    kind = next((t for t in get_args(setting.type) if t is not type(None)), setting.type)
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        raise ConfigError(f"{name} = {value!r}: must be {KINDS[kind]}")
-    if kind in (int, float):
-        _check_range(name, value, limits)
-    return value
-
-
-def _check_name(name, value, names):
-    if not isinstance(value, str) or value not in names:
-        raise unknown(name, value, names)
-    return value
-
-
-def _check_options(value):
-    if not isinstance(value, dict):
-        raise ConfigError(f"options = {value!r}: must be a dict of the method's options")
-    return value
-
-
-def _check_range(name, value, limits):
-    low, above, high = limits.get("low"), limits.get("above"), limits.get("high", math.inf)
-    too_low = (low is not None and not value >= low) or (above is not None and not value > above)
-    if too_low or not math.isfinite(value) or value > high:
-        bound = f"at least {low:g}" if low is not None else f"above {above:g}" if above is not None else "finite"
-        upper = f" and at most {high:g}" if math.isfinite(high) else " and finite"
-        raise ConfigError(f"{name} = {value}: must be {bound}{upper}")
-
-
-def _check_profile(value):
-    if isinstance(value, str):
-        if value not in datasets.profile_names():
-            raise unknown("profile", value, [*datasets.profile_names(), "one count a class"])
-        return value
-    if not isinstance(value, list | tuple) or not all(isinstance(n, int) and n >= 1 for n in value):
-        raise ConfigError(f"profile = {value!r}: must be a name or one whole number of at least 1 for each class")
-    return tuple(value)
-
-
-def _check_milestones(value):
-    if not isinstance(value, list | tuple) or not all(isinstance(m, int | float) and 0 < m < 1 for m in value):
-        raise ConfigError(f"milestones = {value!r}: must be fractions of the epochs, between 0 and 1")
-    return tuple(sorted(float(m) for m in value))
-
-
-def _check_classes(value):
-    whole = isinstance(value, list | tuple) and all(isinstance(c, int) and c >= 0 for c in value)
-    if not whole or len(value) < 2 or len(set(value)) < len(value):
-        raise ConfigError(f"classes = {value!r}: must be two or more different class numbers, counted from 0")
-    return tuple(value)

@@ -1,58 +1,28 @@
 """What every method is made of: its options, its task, the step it computes and the hooks it may use."""
 
-import math
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from .._support.settings import Setting, T
 from ..errors import ConfigError, unknown
 from ..groups import ClassGroups
 from ..models import FeatureOutput, features_of
 
 
 @dataclass(frozen=True)
-class Option:
-    """A hyper-parameter of a method: its default (which fixes the type), what it means, and what is allowed."""
+class Option(Setting[T]):
+    """A hyper-parameter of a method: a Setting whose numbers are at least 0, unless `low` states another bound.
 
-    default: float | int | bool | str
-    help: str = field(repr=False)  # to word it otherwise makes no other method (see identity.py)
+    of_time: True if the option states when a term comes into force; at 0 the term is in force from the start.
+    """
+
+    _: KW_ONLY
     low: float = 0.0
-    above: bool = False  # True: `low` itself is not allowed
-    high: float = math.inf
-    closed: bool = False  # True: `high` itself is allowed
-    choices: tuple[str, ...] = ()  # of an option that is a word
-    of_time: bool = field(default=False, repr=False)  # it says when a term comes into force: at 0 it is from the start
-
-    def check(self, name, value):
-        """`value` as the option's type; raise ConfigError unless it is allowed."""
-        kind = type(self.default)
-        if kind is str:
-            return self._check_word(name, value)
-        if kind is bool:
-            if not isinstance(value, bool):
-                raise ConfigError(f"{name} = {value!r}: must be true or false")
-            return value
-        return kind(self._check_number(name, value))
-
-    def _check_word(self, name, value):
-        if value not in self.choices:
-            raise unknown(name, value, self.choices)
-        return value
-
-    def _check_number(self, name, value):
-        whole = type(self.default) is int
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not number or (whole and value != int(value)):
-            raise ConfigError(f"{name} = {value!r}: must be {'a whole number' if whole else 'a number'}")
-        too_low = value <= self.low if self.above else value < self.low
-        too_high = value > self.high if self.closed else value >= self.high
-        if too_low or too_high:
-            upper = f" and {'at most' if self.closed else 'below'} {self.high:g}" if self.high < math.inf else ""
-            raise ConfigError(f"{name} = {value}: must be {'above' if self.above else 'at least'} {self.low:g}{upper}")
-        return value
+    of_time: bool = field(default=False, repr=False)
 
 
 class Task(NamedTuple):
@@ -237,14 +207,16 @@ class Method(nn.Module):
         self.task = task
 
     @classmethod
-    def options(cls):
+    def options(cls) -> dict[str, Option]:
         """The options of this method, and of the one before it: {name: Option}."""
-        own = {k: v for c in reversed(cls.__mro__) for k, v in vars(c).items() if isinstance(v, Option)}
+        ours = [c for c in reversed(cls.__mro__) if not issubclass(nn.Module, c)]
+        own = {k: v for c in ours for k, v in vars(c).items() if isinstance(v, Option)}
         return (cls.parent.options() if cls.parent else {}) | own
 
     @classmethod
-    def complete(cls, options):
-        """`options` with defaults filled in and every value checked."""
+    def complete(cls, options: dict[str, Any]) -> dict[str, Any]:
+        """`options` with defaults filled in and every value checked. ConfigError for an unknown option, or for a value
+        that is not allowed."""
         known = cls.options()
         for name in options:
             if name not in known:
@@ -252,7 +224,7 @@ class Method(nn.Module):
         return {name: option.check(name, options.get(name, option.default)) for name, option in known.items()}
 
     @classmethod
-    def without_defaults(cls, options):
+    def without_defaults(cls, options: dict[str, Any]) -> dict[str, Any]:
         """Those of the options that differ from the defaults."""
         known = cls.options()
         return {name: value for name, value in options.items() if value != known[name].default}

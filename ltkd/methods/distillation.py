@@ -24,7 +24,11 @@ class Distillation(Method):
     needs = "logits"
     ce_weight = Option(1.0, "weight of the cross-entropy with the labels")
     warmup = Option(
-        0.0, "fraction of the epochs over which the distillation terms grow to full weight", high=1.0, of_time=True
+        0.0,
+        "fraction of the epochs over which the distillation terms grow to full weight",
+        high=1.0,
+        below=True,
+        of_time=True,
     )
 
     def forward(self, step):

@@ -18,7 +18,7 @@ class LFME(Method):
     streams = {"main": "class-aware"}
     settings = {"held_out": 0.1}
     temperature = Option(2.0, "divides the logits of experts and student before the softmax", above=True)
-    silence_from = Option(0.3, "share of an expert's accuracy at which its weight begins to fall", high=1.0)
+    silence_from = Option(0.3, "share of an expert's accuracy at which its weight begins to fall", high=1.0, below=True)
     curriculum = Option("loss", "what the ease of an image multiplies", choices=("loss", "logits"))
 
     def __init__(self, task, **options):

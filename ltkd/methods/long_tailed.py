@@ -10,9 +10,7 @@ from .. import losses
 from ..models import classifier
 from .base import Method, Option
 
-DEFERRED = Option(
-    0.8, "fraction of the epochs before which all classes weigh the same", high=1.0, closed=True, of_time=True
-)
+DEFERRED = Option(0.8, "fraction of the epochs before which all classes weigh the same", high=1.0, of_time=True)
 REDUCTION = Option(
     "weighted",
     "weighted mean over the batch: 'weighted' divides by the sum of the weights, 'mean' by the images",
@@ -23,7 +21,7 @@ REDUCTION = Option(
 class ClassWeighted(Method):
     """A loss with class weights by the effective number of images."""
 
-    effective_beta = Option(0.9999, "beta of the effective number of images (Cui et al. 2019)", high=1.0)
+    effective_beta = Option(0.9999, "beta of the effective number of images (Cui et al. 2019)", high=1.0, below=True)
 
     def __init__(self, task, **options):
         super().__init__(task, **options)

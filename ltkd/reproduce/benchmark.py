@@ -11,7 +11,7 @@ import statistics
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import losses, models
 from .._support.provenance import commit, hardware
+from .._support.settings import check_fields, setting, settings_of
 from ..config import RunConfig
 from ..datasets import ImageSet, LongTailedDataset, class_counts
 from ..datasets.normalization import NORMALIZATIONS
@@ -35,25 +36,25 @@ NUM_CLASSES, SIDE, IMBALANCE = 100, 32, 100
 LOSS_CLASSES = (100, 1000, 8142)  # CIFAR-100, ImageNet, iNaturalist 2018
 
 
-def _setting(default, help):
-    return field(default=default, metadata={"help": help})
-
-
 @dataclass(frozen=True)
 class Setup:
     """What is measured."""
 
-    teacher: str = _setting("resnet20", "network that teaches")
-    student: str = _setting("resnet8", "network that is trained")
-    batch_size: int = _setting(64, "images a step")
-    images: int = _setting(10847, "images an epoch; CIFAR-100-LT at imbalance factor 100 has 10847")
-    rounds: int = _setting(5, "how often each loop is measured")
-    jobs: int = _setting(2, "runs side by side")
-    workers: int = _setting(2, "processes of the plain loop's DataLoader")
-    device: str = _setting("auto", "auto, cpu, cuda, cuda:1, ...")
-    compiled: bool = _setting(True, "measure compiled losses too")
+    teacher: str = setting("resnet20", "network that teaches")
+    student: str = setting("resnet8", "network that is trained")
+    batch_size: int = setting(64, "images a step", low=1)
+    images: int = setting(10847, "images an epoch; CIFAR-100-LT at imbalance factor 100 has 10847", low=1)
+    rounds: int = setting(5, "how often each loop is measured", low=1)
+    jobs: int = setting(2, "runs side by side", low=1)
+    workers: int = setting(2, "processes of the plain loop's DataLoader", low=1)
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
+    compiled: bool = setting(True, "measure compiled losses too")
+
+    def __post_init__(self):
+        check_fields(self, SETTINGS)
 
 
+SETTINGS = settings_of(Setup)
 QUICK = {"images": 1280, "rounds": 3, "compiled": False}
 
 

@@ -3,6 +3,7 @@ import json
 import shutil
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from helpers import about
 
@@ -203,6 +204,9 @@ def test_whatever_changes_a_run_changes_its_id():
 
 def test_ways_to_write_the_same_value_have_one_id():
     assert make(imbalance_factor=20, alpha=1).id == make(imbalance_factor=20.0, options={"alpha": 1.0}).id
+    assert make(seed=np.int64(3), lr=np.float64(0.1)).id == make(seed=3, lr=0.1).id
+    assert make(classes=range(3)).to_dict() == make(classes=np.arange(3)).to_dict() == make(classes=[0, 1, 2]).to_dict()
+    assert json.loads(json.dumps(make(seed=np.int64(3)).to_dict()))["seed"] == 3
 
 
 def test_a_config_comes_back_from_json():
@@ -475,19 +479,21 @@ def test_students_of_one_teacher_share_its_run():
 
 def test_a_bad_setting_raises_one_sentence():
     bad = [
-        *({"imbalance_factor": value} for value in (0.5, float("nan"), float("inf"), "twenty", True, None)),
-        *({"epochs": value} for value in (0, -1, 1.5, True, "3", None)),
-        *({"teacher_epochs": value} for value in (0, 1.5)),
-        *({"batch_size": value} for value in (0, -64, 1.5)),
-        *({"temperature": value} for value in (0, -1, float("nan"), "4")),
-        *({"warmup": value} for value in (-1, 1.0, float("nan"), float("inf"))),
-        *({"lr": value} for value in (0, -0.1, float("nan"), float("inf"), "fast")),
-        *({"milestones": value} for value in ((0.5, 1.0), (0,), (-0.1,), (150, 180), 0.5, "0.5", (float("nan"),))),
+        *({"imbalance_factor": value} for value in (0.5, "twenty", None)),
+        *({"epochs": value} for value in (0, 1.5, None, 10**23)),
+        *({"teacher_epochs": value} for value in (0, 1.5, 10**23)),
+        *({"batch_size": value} for value in (0, -64)),
+        *({"temperature": value} for value in (0, "4")),
+        *({"warmup": value} for value in (-1, 1.0)),
+        *({"lr": value} for value in (0, float("nan"), "fast")),
+        {"teacher_lr": 0},
+        *({"milestones": value} for value in ((0.5, 1.0), (0,), (150, 180), 0.5, "0.5")),
         *({"lr_decay": value} for value in (0, 1.5)),
         *({"momentum": value} for value in (-0.1, 1.1)),
+        *({"lr_warmup": value} for value in (-1, 1.1)),
+        *({"held_out": value} for value in (-0.1, 0.6)),
         {"nesterov": 1},
         {"nesterov": True, "momentum": 0.0},
-        {"lr_warmup": -1},
         {"weight_decay": -1e-4},
         {"seed": -1},
         {"seed": 1.0},
@@ -499,12 +505,15 @@ def test_a_bad_setting_raises_one_sentence():
         {"dataset": ""},
         {"dataset": None},
         {"dataset": "digit"},
+        {"dataset": ["digits"]},
         {"teacher": None},
+        {"teacher": ["resnet8"]},
         {"student": None},
         {"student": 8},
         {"profile": (3, 0, 1)},
-        {"profile": (3.5, 1)},
         {"profile": 7},
+        {"recipe": ""},
+        {"recipe": [["digits"]]},
         {"method": ["kd"]},
         {"augmentation": ["none"]},
         {"options": "alpha"},

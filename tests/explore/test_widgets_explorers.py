@@ -6,9 +6,10 @@ import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+import torch
 from helpers import random_dataset, softmax
 
-from ltkd import METHODS, ClassGroups, ConfigError, Method
+from ltkd import METHODS, ClassGroups, ConfigError, Method, Option
 from ltkd.datasets import class_counts
 from ltkd.explore import loss_probe, widgets
 from ltkd.explore.logits import SavedLogits
@@ -192,6 +193,24 @@ def test_only_the_options_of_one_method_are_in_sight(small):
     panel = widgets.loss_microscope(small, tune="dkd").panel
     in_sight = {key.split(":")[0] for key, control in panel.items() if ":" in key and control.layout.display != "none"}
     assert in_sight == {"dkd"}
+
+
+def test_an_option_of_whole_numbers_has_a_slider_of_whole_numbers(small, monkeypatch):
+    class Powered(Method):
+        """Cross-entropy to a power."""
+
+        power = Option(2, "the power", low=1, high=5)
+
+        def forward(self, step):
+            return {"ce": torch.nn.functional.cross_entropy(step.logits, step.labels) ** self.power}
+
+    monkeypatch.setitem(METHODS, "powered", Powered)
+    explorer = widgets.loss_microscope(small, methods=["powered"], tune="powered")
+    control, before = explorer.panel["powered: power"], shown(explorer)
+    assert (control.min, control.max, control.value) == (1, 5, 2)
+    control.value = 3
+    assert shown(explorer) != before
+    assert "D55E00" not in explorer.note.value
 
 
 def test_no_method_is_one_sentence(small):

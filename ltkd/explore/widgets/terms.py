@@ -169,10 +169,12 @@ def _option_control(name, option):
         return common | {"label": name.replace("_", " ")}
     if option.high == 1 and option.default > 0.99:  # of an effective number: what matters are the nines
         return common | {"options": [0.0, 0.9, 0.99, 0.999, 0.9999], "kind": "steps", "label": name.replace("_", " ")}
+    number = type(option.default)
     most = max(4.0, 2.0 * option.default)
-    step = next(step for step in (0.05, 0.1, 0.5, 1.0, most) if most <= 80 * step)
-    high = most if option.high == np.inf else option.high - step * (not option.closed)
-    return common | {"range": (option.low + step * option.above, high, step), "label": name.replace("_", " ")}
+    step = 1 if number is int else next(step for step in (0.05, 0.1, 0.5, 1.0, most) if most <= 80 * step)
+    low = option.low + step * option.above
+    high = most if option.high == np.inf else option.high - step * option.below
+    return common | {"range": tuple(map(number, (low, high, step))), "label": name.replace("_", " ")}
 
 
 def _first_line(name):
