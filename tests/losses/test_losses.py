@@ -133,7 +133,7 @@ def test_ltkd_with_one_group_is_beta_times_kd():
 def test_ltkd_of_a_balanced_teacher_keeps_the_plain_cross_term():
     row = draw(1, 9, seed=1)[0]
     teacher, student = torch.stack([row, row.roll(3), row.roll(6)]), draw(3, 9)  # rolled by whole groups
-    parts = decompose(teacher, student, GROUPS)
+    parts = decompose(student, teacher, GROUPS)
     value = losses.ltkd(student, teacher, GROUPS, alpha=2.0, beta=0.5, temperature=1.0)
     torch.testing.assert_close(value, (2 * parts.cross + 0.5 * parts.within.sum(1)).mean())
 
@@ -162,7 +162,7 @@ def test_without_rebalancing_and_reweighting_ltkd_is_kd():
 def test_each_ablation_changes_its_own_term_alone(rebalanced, reweighted):
     student, teacher = draw(8, 9), draw(8, 9, seed=1) + BIAS
     settings = {"temperature": 2.0, "rebalanced": rebalanced, "reweighted": reweighted}
-    parts = decompose(teacher, student, GROUPS, temperature=2.0)
+    parts = decompose(student, teacher, GROUPS, temperature=2.0)
     target = rebalance_oracle(parts.teacher_mass.numpy()) if rebalanced else parts.teacher_mass.numpy()
     weight = 1.0 if reweighted else parts.teacher_mass.numpy()
     cross, within = losses.ltkd_terms(student, teacher, GROUPS, **settings)
@@ -179,7 +179,7 @@ def test_a_batch_mass_has_no_part_in_a_target_that_is_not_rebalanced():
     torch.testing.assert_close(value, ltkd(student, teacher, rebalanced=False))
 
 
-# --- the gradient of LTKD, which is written out, and what it costs ---
+# --- the gradient of LTKD, and what it costs ---
 
 PARTITIONS = {
     "a third each": ClassGroups.by_rank(range(35, 0, -1)),
@@ -239,7 +239,7 @@ def test_the_gradient_is_autograds_of_the_decomposition(groups):
     value = losses.ltkd(
         student, teacher, groups, alpha=2.0, beta=0.5, temperature=2.0, rebalanced=False, reweighted=True
     )
-    parts = decompose(teacher, student, groups, temperature=2.0)
+    parts = decompose(student, teacher, groups, temperature=2.0)
     same = 4 * (2 * parts.cross + 0.5 * parts.within.sum(1)).mean()
     torch.testing.assert_close(value, same)
     torch.testing.assert_close(gradients([value], student), gradients([same], student))
@@ -250,7 +250,7 @@ def test_values_and_gradients_are_right_at_extreme_logits(groups):
     for scale in (1e2, 1e4):
         student, teacher = (scale * draw(16, 35, seed=seed, scale=1.0, dtype=torch.float32) for seed in (0, 1))
         student.requires_grad_()
-        parts = decompose(teacher.double(), student.double(), groups)  # itself beside an oracle in its own tests
+        parts = decompose(student.double(), teacher.double(), groups)  # itself beside an oracle in its own tests
         log_mass = group_log_mass(teacher.double(), groups)
         target = losses.log_rebalance(log_mass)
         mass = group_log_mass(student.double(), groups)
@@ -307,10 +307,16 @@ def test_a_teacher_that_asks_for_a_gradient_is_refused():
         assert ltkd(student, teacher).isfinite()
 
 
-def test_the_gradient_has_no_gradient_of_its_own():
-    student = draw(4, 9).requires_grad_()
-    (gradient,) = torch.autograd.grad(ltkd(student, draw(4, 9, seed=1)), student, create_graph=True)
-    assert not gradient.requires_grad
+@every_partition
+def test_the_temperature_has_a_gradient_and_the_gradient_one_of_its_own(groups):
+    teacher = draw(3, 35, seed=1)
+
+    def loss(student, temperature):
+        return losses.ltkd(student, teacher, groups, alpha=2.0, beta=0.5, temperature=temperature)
+
+    inputs = [draw(3, 35).requires_grad_(), torch.tensor(3.0, dtype=torch.float64, requires_grad=True)]
+    assert torch.autograd.gradcheck(loss, inputs)
+    assert torch.autograd.gradgradcheck(loss, inputs)
 
 
 class Work(TorchDispatchMode):
@@ -337,15 +343,15 @@ def work(groups, batch=4):
 def test_more_groups_are_not_more_operators():
     counts = range(300, 0, -1)
     few, *more = (work(ClassGroups.by_rank(counts, n)).operators for n in (3, 10, 100, 300))
-    assert max(more) <= few + 1
+    assert max(more) == few
 
 
-def test_very_uneven_groups_take_no_more_memory_than_half_as_many_classes_again():
-    for sizes in ([8000] + [1] * 142, [1] * 142 + [8000], [1, 8141], [2000, 6000, 142]):
+def test_no_partition_takes_more_memory_than_the_logits():
+    for sizes in ([8000] + [1] * 142, [1] * 142 + [8000], [1, 8141], [2000, 6000, 142], [1] * 8142):
         index = torch.repeat_interleave(torch.tensor(sizes))
         done = work(ClassGroups([f"g{g}" for g in range(len(sizes))], index))
         with about(sizes[0], sizes[-1]):
-            assert done.largest <= 1.5 * 4 * 8142
+            assert done.largest == 4 * 8142
 
 
 # --- rebalancing ---

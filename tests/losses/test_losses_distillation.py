@@ -91,7 +91,7 @@ def test_dkd_is_the_closed_form(temperature):
 def test_dkd_is_the_decomposition_into_the_target_and_the_rest(temperature, label):
     student, teacher = draw(8, 9), draw(8, 9, seed=1)
     groups = ClassGroups(("rest", "target"), (torch.arange(9) == label).long())
-    parts = decompose(teacher, student, groups, temperature=temperature)
+    parts = decompose(student, teacher, groups, temperature=temperature)
     tckd, nckd = losses.dkd_terms(student, teacher, torch.full((8,), label), temperature=temperature)
     torch.testing.assert_close(tckd, temperature**2 * parts.cross.mean())
     torch.testing.assert_close(nckd, temperature**2 * parts.within[:, 0].mean())

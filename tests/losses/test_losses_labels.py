@@ -290,5 +290,5 @@ def test_there_must_be_one_count_a_class(of_counts, n):
 @pytest.mark.parametrize("of_weights", OF_WEIGHTS.values(), ids=OF_WEIGHTS)
 @pytest.mark.parametrize("n", [1, 8, 10])
 def test_there_must_be_one_weight_or_margin_a_class(of_weights, n):
-    with pytest.raises(ConfigError, match="one value a class"):
+    with pytest.raises(ConfigError, match="one value per class"):
         of_weights(torch.ones(n))
