@@ -1,7 +1,7 @@
 """The exact split of the KL divergence into a cross-group and within-group terms (LTKD, Eq. 2 to 8).
 
-Each group has its own largest logit to compare with: a group's probability that underflows to zero keeps a finite
-logarithm, and so do those of its classes inside it. Logits of 1e29 and more are beyond that.
+All in log space, with the largest logit of each group as its own reference: a group whose probability underflows to
+zero keeps a finite log-probability, and so do its classes inside it.
 """
 
 from typing import NamedTuple
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .errors import ConfigError
+from .groups import ClassGroups
 
 
 class Decomposition(NamedTuple):
@@ -26,95 +27,8 @@ class Decomposition(NamedTuple):
     student_mass: Tensor
 
 
-# A class so far below the largest of its group has no weight beside it, in float64 either; exp is slow further down.
-NEGLIGIBLE = -60.0
-
-
-def as_float(x):
-    """`x` in float32 or better."""
-    return x if x.dtype == torch.float64 else x.float()
-
-
-def at_temperature(logits, temperature):
-    """Logits divided by the temperature, in float32 or better."""
-    _check_temperature(temperature)
-    return as_float(logits) / temperature
-
-
-def log_group_mass(logits, groups, *, temperature=1.0):
-    """Log of the probability of each group (LTKD, Eq. 3): (B, C) -> (B, G)."""
-    rows = rows_for(logits, groups)
-    return _softmax(*_below_peak(logits, rows, temperature), rows).log_mass
-
-
-def group_mass(logits, groups, *, temperature=1.0):
-    """The probability of each group (LTKD, Eq. 3): (B, C) -> (B, G); rows sum to one."""
-    return log_group_mass(logits, groups, temperature=temperature).exp()
-
-
-class GroupedSoftmax(NamedTuple):
-    """One network's softmax split as p_i = p_group * p~_i (LTKD, Eq. 3 and 4); p~_i = part_i / whole_group.
-
-    parts (B, R, W): in rows. whole, log_whole (B, G): sums of the parts. log_mass (B, G): log of p_group.
-    """
-
-    parts: Tensor
-    whole: Tensor
-    log_whole: Tensor
-    log_mass: Tensor
-
-
-def split(teacher_logits, student_logits, rows, temperature):
-    """Teacher's and student's softmax, and the KL inside each group: (B, C), (B, C) -> two GroupedSoftmax, (B, G)."""
-    teacher_below, teacher_peak = _below_peak(teacher_logits, rows, temperature)
-    student_below, student_peak = _below_peak(student_logits, rows, temperature)
-    difference = teacher_below - student_below
-    teacher = _softmax(teacher_below, teacher_peak, rows)
-    student = _softmax(student_below, student_peak, rows)
-    mean_difference = rows.sum(difference.mul_(teacher.parts).sum(2)) / teacher.whole
-    return teacher, student, mean_difference - (teacher.log_whole - student.log_whole)
-
-
-def _below_peak(logits, rows, temperature):
-    """Logits over T less the largest of their group, in rows (B, R, W); the largest (B, G), a constant to autograd."""
-    _check_temperature(temperature)
-    scaled = torch.add(rows.pads, rows.of(logits), alpha=1 / temperature)
-    peak = rows.max(scaled.detach().amax(2))
-    return scaled.sub_(rows.spread(peak)), peak
-
-
-def _softmax(below, peak, rows):
-    """GroupedSoftmax from the logits below the largest of their group, which are overwritten."""
-    parts = below.clamp_min_(NEGLIGIBLE).exp_()
-    whole = rows.sum(parts.sum(2))
-    log_whole = whole.log()
-    return GroupedSoftmax(parts, whole, log_whole, (peak + log_whole).log_softmax(1))
-
-
-def rows_for(logits, groups):
-    """The rows of the groups on the device of the logits (B, C)."""
-    if logits.shape[-1] != groups.n_classes:
-        raise ConfigError(f"logits have {logits.shape[-1]} classes, the groups {groups.n_classes}")
-    return groups.rows.to(logits.device)
-
-
-def kl_from_logs(log_p, log_q):
-    """KL(p || q) over the last dimension, from log-probabilities."""
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
-
-
-def decompose(teacher_logits, student_logits, groups, *, temperature=1.0):
-    """Split KL(teacher || student) exactly (LTKD, Eq. 8): two (B, C) tensors of logits -> Decomposition."""
-    parts = decompose_parts(teacher_logits, student_logits, groups, temperature=temperature)
-    kl = kl_from_logs(
-        at_temperature(teacher_logits, temperature).log_softmax(1),
-        at_temperature(student_logits, temperature).log_softmax(1),
-    )
-    return Decomposition(kl, *parts)
-
-
 class Parts(NamedTuple):
-    """The parts of a Decomposition, which are cheaper without the divergence itself."""
+    """A Decomposition without the divergence itself, which costs less."""
 
     cross: Tensor
     within: Tensor
@@ -122,16 +36,100 @@ class Parts(NamedTuple):
     student_mass: Tensor
 
 
-def decompose_parts(teacher_logits, student_logits, groups, *, temperature=1.0):
-    """The parts of `decompose` alone: two (B, C) tensors of logits -> Parts."""
+def decompose(
+    student_logits: Tensor, teacher_logits: Tensor, groups: ClassGroups, *, temperature: float | Tensor = 1.0
+) -> Decomposition:
+    """Split KL(teacher || student) exactly (LTKD, Eq. 8). The student comes first, as in every loss of this package.
+
+    The order matters and a swap is not noticed: with the two exchanged the result is KL(student || teacher).
+    student_logits, teacher_logits: (B, C). temperature: above 0; as a 0-dim tensor it may require a gradient, and its
+    value is then not checked, since a look at it would stall a GPU.
+    Raises: ConfigError if the shapes differ or do not fit the groups, or if the temperature is not above 0.
+
+    >>> groups = ClassGroups(("head", "tail"), torch.tensor([0, 0, 1]))
+    >>> student, teacher = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[3.0, 1.0, 0.0]])
+    >>> parts = decompose(student, teacher, groups)
+    >>> parts.kl, parts.cross + (parts.teacher_mass * parts.within).sum(1)
+    (tensor([0.9555]), tensor([0.9555]))
+    """
+    parts = decompose_parts(student_logits, teacher_logits, groups, temperature=temperature)
+    student, teacher = (
+        at_temperature(logits, temperature).log_softmax(1) for logits in (student_logits, teacher_logits)
+    )
+    return Decomposition(kl_from_logs(teacher, student), *parts)
+
+
+def decompose_parts(
+    student_logits: Tensor, teacher_logits: Tensor, groups: ClassGroups, *, temperature: float | Tensor = 1.0
+) -> Parts:
+    """The parts of `decompose` alone; same arguments and errors, the student first as well."""
     check_same_shape(student_logits, teacher_logits)
-    teacher, student, within = split(teacher_logits, student_logits, rows_for(student_logits, groups), temperature)
-    cross = kl_from_logs(teacher.log_mass, student.log_mass)
-    return Parts(cross, within, teacher.log_mass.exp(), student.log_mass.exp())
+    student = grouped_log_softmax(student_logits, groups, temperature=temperature)
+    teacher = grouped_log_softmax(teacher_logits, groups, temperature=temperature)
+    cross = kl_from_logs(teacher.mass, student.mass)
+    return Parts(cross, kl_within(teacher, student, groups), teacher.mass.exp(), student.mass.exp())
 
 
-def check_same_shape(student_logits, teacher_logits):
-    """Raise unless both are (B, C) with the same B and C."""
+class GroupedLogs(NamedTuple):
+    """Logarithms of p_i = p_group * p~_i (LTKD, Eq. 3 and 4). mass (B, G): log p_group; inside (B, C): log p~_i."""
+
+    mass: Tensor
+    inside: Tensor
+
+
+def grouped_log_softmax(logits: Tensor, groups: ClassGroups, *, temperature: float | Tensor = 1.0) -> GroupedLogs:
+    """One network's softmax, split into group and class inside the group: (B, C) -> GroupedLogs.
+
+    Raises: ConfigError if the logits do not fit the groups, or if the temperature is not above 0.
+    """
+    scaled = at_temperature(logits, temperature)
+    group = _group_of_each(scaled, groups)
+    lowest = scaled.new_full((len(scaled), groups.n_groups), -torch.inf)
+    # Only a reference: sums of exponentials relative to it have the same logarithm whatever it is, so that it needs
+    # no gradient.
+    peak = lowest.scatter_reduce(1, group, scaled.detach(), "amax")
+    below = scaled - peak.gather(1, group)
+    log_sum = _sum_by_group(below.exp(), groups).log()
+    return GroupedLogs((peak + log_sum).log_softmax(1), below - log_sum.gather(1, group))
+
+
+def log_group_mass(logits: Tensor, groups: ClassGroups, *, temperature: float | Tensor = 1.0) -> Tensor:
+    """Log of the probability of each group (LTKD, Eq. 3): (B, C) -> (B, G). Raises: as `grouped_log_softmax`."""
+    return grouped_log_softmax(logits, groups, temperature=temperature).mass
+
+
+def group_mass(logits: Tensor, groups: ClassGroups, *, temperature: float | Tensor = 1.0) -> Tensor:
+    """The probability of each group (LTKD, Eq. 3): (B, C) -> (B, G); rows sum to one.
+
+    Raises: as `grouped_log_softmax`.
+    """
+    return log_group_mass(logits, groups, temperature=temperature).exp()
+
+
+def kl_within(teacher: GroupedLogs, student: GroupedLogs, groups: ClassGroups) -> Tensor:
+    """KL(teacher || student) inside each group (LTKD, Eq. 7): (B, G)."""
+    return _sum_by_group(teacher.inside.exp() * (teacher.inside - student.inside), groups)
+
+
+def kl_from_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """KL(p || q) over the last dimension, from log-probabilities: (..., C), (..., C) -> (...)."""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def as_float(x: Tensor) -> Tensor:
+    """`x` in float32 or better."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def at_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
+    """Logits divided by the temperature, in float32 or better. Raises: ConfigError if the number is not above 0."""
+    if not isinstance(temperature, Tensor) and not temperature > 0:
+        raise ConfigError(f"temperature = {temperature}: must be above 0")
+    return as_float(logits) / temperature
+
+
+def check_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
+    """Raise ConfigError unless both are (B, C) with the same B and C."""
     if student_logits.ndim != 2 or student_logits.shape != teacher_logits.shape:
         raise ConfigError(
             f"student and teacher logits must both be (batch, classes): the student's are "
@@ -139,6 +137,14 @@ def check_same_shape(student_logits, teacher_logits):
         )
 
 
-def _check_temperature(temperature):
-    if not temperature > 0:
-        raise ConfigError(f"temperature = {temperature}: must be above 0")
+def _sum_by_group(values: Tensor, groups: ClassGroups) -> Tensor:
+    """Sums over the classes of each group: (B, C) -> (B, G)."""
+    zeros = values.new_zeros(len(values), groups.n_groups)
+    return zeros.scatter_add(1, _group_of_each(values, groups), values)
+
+
+def _group_of_each(values: Tensor, groups: ClassGroups) -> Tensor:
+    """The group of each of the values (B, C), as scatter and gather take it: (B, C)."""
+    if values.shape[-1] != groups.n_classes:
+        raise ConfigError(f"logits have {values.shape[-1]} classes, the groups {groups.n_classes}")
+    return groups.index.to(values.device).expand_as(values)

@@ -1,5 +1,6 @@
 """Errors a user can act on: one sentence that says what was wrong, what is allowed and what to do."""
 
+from collections.abc import Iterable
 from difflib import get_close_matches
 
 
@@ -43,7 +44,7 @@ class TimeUp(Interrupted):
     """The time given for training is over; the message says what is saved and how to go on."""
 
 
-def unknown(kind, name, known):
+def unknown(kind: str, name: object, known: Iterable[object]) -> ConfigError:
     """The error for a name that is not in `known`, with the nearest name that is."""
     close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
     hint = f"did you mean {close[0]!r}? " if close else ""

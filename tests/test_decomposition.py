@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ltkd import ClassGroups, ConfigError, decompose, group_mass
+from ltkd.decomposition import decompose_parts
 
 GROUPS = ClassGroups(("head", "medium", "tail"), torch.tensor([2, 0, 0, 1, 1, 2, 0, 1, 2]))
 COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
@@ -56,7 +57,7 @@ temperatures = st.sampled_from([0.5, 1.0, 2.0, 4.0])
 def test_every_part_equals_the_papers_equations(groups, seed, temperature):
     teacher, student = draw(4, groups.n_classes, seed=seed), draw(4, groups.n_classes, seed=seed + 1)
     members = [[i for i, group in enumerate(groups.index.tolist()) if group == g] for g in range(groups.n_groups)]
-    parts = decompose(teacher, student, groups, temperature=temperature)
+    parts = decompose(student, teacher, groups, temperature=temperature)
     for b in range(4):
         expected = decompose_row(teacher[b].tolist(), student[b].tolist(), members, temperature)
         for name, value in expected.items():
@@ -66,7 +67,7 @@ def test_every_part_equals_the_papers_equations(groups, seed, temperature):
 @given(groups=partitions, seed=seeds, temperature=temperatures, scale=st.sampled_from([0.1, 3.0, 50.0]))
 def test_the_parts_add_up_to_the_divergence(groups, seed, temperature, scale):
     teacher, student = (draw(5, groups.n_classes, seed=seed + k, scale=scale) for k in (0, 1))
-    parts = decompose(teacher, student, groups, temperature=temperature)
+    parts = decompose(student, teacher, groups, temperature=temperature)
     total = parts.cross + (parts.teacher_mass * parts.within).sum(1)
     torch.testing.assert_close(total, parts.kl, rtol=1e-10, atol=1e-10)
 
@@ -74,7 +75,7 @@ def test_the_parts_add_up_to_the_divergence(groups, seed, temperature, scale):
 @given(groups=partitions, seed=seeds, temperature=temperatures, scale=st.sampled_from([0.1, 3.0, 50.0]))
 def test_the_divergence_is_that_of_the_whole_softmax(groups, seed, temperature, scale):
     teacher, student = (draw(5, groups.n_classes, seed=seed + k, scale=scale) for k in (0, 1))
-    parts = decompose(teacher, student, groups, temperature=temperature)
+    parts = decompose(student, teacher, groups, temperature=temperature)
     teacher, student = ((logits / temperature).log_softmax(1) for logits in (teacher, student))
     torch.testing.assert_close(parts.kl, (teacher.exp() * (teacher - student)).sum(1), rtol=1e-10, atol=1e-10)
 
@@ -82,7 +83,7 @@ def test_the_divergence_is_that_of_the_whole_softmax(groups, seed, temperature, 
 @given(groups=partitions, seed=seeds, shift=st.floats(-100, 100))
 def test_a_constant_added_to_the_logits_changes_nothing(groups, seed, shift):
     teacher, student = draw(3, groups.n_classes, seed=seed), draw(3, groups.n_classes, seed=seed + 1)
-    parts, shifted = decompose(teacher, student, groups), decompose(teacher + shift, student - shift, groups)
+    parts, shifted = decompose(student, teacher, groups), decompose(student - shift, teacher + shift, groups)
     torch.testing.assert_close(tuple(shifted), tuple(parts), rtol=1e-9, atol=1e-9)
 
 
@@ -91,7 +92,7 @@ def test_the_order_of_the_groups_changes_the_order_of_the_parts_alone(groups, se
     teacher, student = draw(3, groups.n_classes, seed=seed), draw(3, groups.n_classes, seed=seed + 1)
     order = torch.randperm(groups.n_groups, generator=torch.Generator().manual_seed(seed))
     renamed = ClassGroups(groups.names, order.argsort()[groups.index])
-    parts, permuted = decompose(teacher, student, groups), decompose(teacher, student, renamed)
+    parts, permuted = decompose(student, teacher, groups), decompose(student, teacher, renamed)
     torch.testing.assert_close(permuted.cross, parts.cross)
     torch.testing.assert_close(permuted.within, parts.within[:, order])
     torch.testing.assert_close(permuted.teacher_mass, parts.teacher_mass[:, order])
@@ -130,7 +131,7 @@ def test_the_8142_classes_of_inaturalist_add_up_in_float32():
 def test_values_and_gradients_are_finite_at_extreme_logits(dtype):
     student, teacher = extreme_logits(dtype)
     student.requires_grad_()
-    parts = decompose(teacher, student, GROUPS)
+    parts = decompose(student, teacher, GROUPS)
     sum(part.sum() for part in parts).backward()
     assert all(part.isfinite().all() for part in parts)
     assert student.grad.isfinite().all()
@@ -154,17 +155,19 @@ def test_values_are_right_at_extreme_logits(groups, scale):
         scale * draw(16, groups.n_classes, seed=seed, scale=1.0, dtype=torch.float32) for seed in (0, 1)
     )
     expected = exact_parts(teacher, student, groups)
-    for part, value in zip(decompose(teacher, student, groups), expected, strict=True):
+    for part, value in zip(decompose(student, teacher, groups), expected, strict=True):
         torch.testing.assert_close(part.double(), value, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
 def test_gradients_are_those_of_finite_differences(groups):
-    def parts(teacher, student):
-        return tuple(decompose(teacher, student, groups, temperature=2.0))
+    def parts(student, teacher, temperature):
+        return tuple(decompose(student, teacher, groups, temperature=temperature))
 
     inputs = [draw(2, groups.n_classes, seed=seed).requires_grad_() for seed in (0, 1)]
+    inputs.append(torch.tensor(2.0, dtype=torch.float64, requires_grad=True))
     assert torch.autograd.gradcheck(parts, inputs)
+    assert torch.autograd.gradgradcheck(parts, inputs)
 
 
 @pytest.mark.parametrize("groups", [GROUPS, UNEVEN], ids=["equal", "uneven"])
@@ -172,22 +175,30 @@ def test_the_strides_of_the_logits_do_not_matter(groups):
     teacher, student = draw(4, groups.n_classes), draw(4, groups.n_classes, seed=1)
     wide = torch.cat([student, student], 1)
     for a, b in ((teacher.T.contiguous().T, student), (teacher, wide[:, : groups.n_classes])):
-        torch.testing.assert_close(tuple(decompose(a, b, groups)), tuple(decompose(teacher, student, groups)))
+        torch.testing.assert_close(tuple(decompose(b, a, groups)), tuple(decompose(student, teacher, groups)))
+
+
+def test_the_student_comes_first():
+    student, teacher = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[math.log(2.0), 0.0, 0.0]])
+    p, q = [1 / 2, 1 / 4, 1 / 4], [1 / 3, 1 / 3, 1 / 3]
+    halves = ClassGroups(("one", "rest"), torch.tensor([0, 1, 1]))
+    assert decompose(student, teacher, halves).kl.item() == pytest.approx(kl(p, q))
+    assert decompose_parts(student, teacher, halves).cross.item() == pytest.approx(kl([1 / 2, 1 / 2], [1 / 3, 2 / 3]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_logits_are_computed_in_float32(dtype):
     teacher, student = draw(4, 9).to(dtype), draw(4, 9, seed=1).to(dtype)
-    parts, expected = decompose(teacher, student, GROUPS), decompose(teacher.float(), student.float(), GROUPS)
+    parts, expected = decompose(student, teacher, GROUPS), decompose(student.float(), teacher.float(), GROUPS)
     assert all(torch.equal(a, b) for a, b in zip(parts, expected, strict=True))
 
 
 def test_autocast_changes_nothing_and_does_not_warn():
     teacher, student = draw(4, 9, dtype=torch.float32), draw(4, 9, seed=1, dtype=torch.float32)
-    expected = decompose(teacher, student, GROUPS)
+    expected = decompose(student, teacher, GROUPS)
     with torch.autocast("cpu", torch.bfloat16), warnings.catch_warnings():
         warnings.simplefilter("error")
-        parts = decompose(teacher, student, GROUPS)
+        parts = decompose(student, teacher, GROUPS)
     torch.testing.assert_close(tuple(parts), tuple(expected))
 
 
@@ -197,17 +208,17 @@ def test_autocast_changes_nothing_and_does_not_warn():
 def test_it_compiles_as_one_graph(groups):
     torch.compiler.reset()
     teacher, student = (draw(4, groups.n_classes, seed=seed, dtype=torch.float32) for seed in (0, 1))
-    parts = torch.compile(decompose, fullgraph=True)(teacher, student, groups)
-    torch.testing.assert_close(tuple(parts), tuple(decompose(teacher, student, groups)))
+    parts = torch.compile(decompose, fullgraph=True)(student, teacher, groups)
+    torch.testing.assert_close(tuple(parts), tuple(decompose(student, teacher, groups)))
 
 
 @pytest.mark.parametrize(
-    ("teacher", "student"),
+    ("student", "teacher"),
     [((4, 9), (4, 8)), ((4, 9), (3, 9)), ((9,), (9,)), ((4, 8), (4, 8)), ((2, 4, 9), (2, 4, 9))],
 )
-def test_wrong_shapes_raise(teacher, student):
+def test_wrong_shapes_raise(student, teacher):
     with pytest.raises(ConfigError):
-        decompose(draw(*teacher), draw(*student), GROUPS)
+        decompose(draw(*student), draw(*teacher), GROUPS)
 
 
 @pytest.mark.parametrize("temperature", [0, -1.0, math.nan])

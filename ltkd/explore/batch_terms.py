@@ -68,7 +68,7 @@ def kl_terms(teacher_logits, student_logits, groups, *, temperature=1.0):
     """Terms of two (N, C) arrays of logits; without the T² that a loss has."""
     teacher = torch.as_tensor(teacher_logits).double()
     student = torch.as_tensor(student_logits).detach().double().clone().requires_grad_()
-    kl, cross, within, mass, _ = decompose(teacher, student, groups, temperature=temperature)
+    kl, cross, within, mass, _ = decompose(student, teacher, groups, temperature=temperature)
     lengths = [
         torch.autograd.grad(term.sum(), student, retain_graph=True)[0].norm(dim=1)
         for term in (cross, *within.unbind(1))

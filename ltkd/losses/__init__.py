@@ -6,7 +6,9 @@ The exceptions are in the docstrings: losses on feature maps are means over all 
 Labels are int64 and below C; that is not checked, since a look at the values would stall a GPU at every step.
 """
 
-from .labels import (
+from .distillation import bkd, dist, dist_terms, dkd, dkd_terms, expert_kd, kd
+from .features import class_attention, hierarchical_context, hint
+from .long_tailed import (
     adjust_logits,
     balanced_softmax,
     class_balanced,
@@ -17,9 +19,7 @@ from .labels import (
     logit_adjusted,
     sigmoid_focal,
 )
-from .logits import bkd, dist, dist_terms, dkd, dkd_terms, expert_kd, kd
-from .longtailed import log_rebalance, ltkd, ltkd_terms, rebalance
-from .maps import class_attention, hierarchical_context, hint
+from .ltkd import log_rebalance, ltkd, ltkd_terms, rebalance
 
 __all__ = [
     "adjust_logits",

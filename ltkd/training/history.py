@@ -42,7 +42,7 @@ class EpochRecord:
         self.hits.index_add_(0, step.labels, correct)
         self.seen.index_add_(0, step.labels, torch.ones_like(correct))
         if TEACHER in step.teachers:
-            parts = decompose_parts(step.teacher_logits, step.logits, self.groups, temperature=self.temperature)
+            parts = decompose_parts(step.logits, step.teacher_logits, self.groups, temperature=self.temperature)
             kl = torch.cat([parts.cross[:, None], parts.within], 1).sum(0)
             self._kept(self.parts, "kl", kl).add_(kl)
             mass = distributed.total(parts.teacher_mass.sum(0))

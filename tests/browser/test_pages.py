@@ -135,7 +135,7 @@ def test_the_explorers_group_mass_is_the_packages(temperature, batch, n_groups, 
 def test_the_explorers_parts_of_the_kl_are_the_packages(explorer):
     groups = recording("cifar100-lt").groups()
     (teacher, labels), (student, _) = shown(), shown("ltkd")
-    parts = decompose(*(torch.tensor(z, dtype=torch.float64) for z in (teacher, student)), groups, temperature=2.0)
+    parts = decompose(*(torch.tensor(z, dtype=torch.float64) for z in (student, teacher)), groups, temperature=2.0)
     parts = torch.cat([parts.cross[:, None], parts.teacher_mass * parts.within], 1).numpy()
     of_group = groups.index.numpy()[labels]
     first = np.argmax(labels == np.argmax(recording("cifar100-lt").class_counts))

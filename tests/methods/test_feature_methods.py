@@ -1,5 +1,5 @@
 """FitNet, ReviewKD and CAT-KD: adapters between any two networks, and the maps that are compared. The losses on two
-maps are in test_losses_distillation."""
+maps are in test_features."""
 
 from types import SimpleNamespace
 

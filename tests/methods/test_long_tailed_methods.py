@@ -1,4 +1,4 @@
-"""Margins, deferral, logit adjustment, classifier retraining and BBN. Their losses are in test_losses_labels."""
+"""Margins, deferral, logit adjustment, classifier retraining and BBN. Their losses are in test_long_tailed."""
 
 import math
 

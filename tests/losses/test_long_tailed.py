@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import draw, softmax
+from helpers import about, draw, softmax
 
 from ltkd import ConfigError, losses
 from ltkd.datasets import class_counts
@@ -254,6 +254,34 @@ def test_adjusted_logits_are_in_float32_or_better():
         assert losses.adjust_logits(LOGITS.to(dtype), COUNTS, tau=1.0).dtype == expected
 
 
+# --- class weights ---
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
+def test_class_weights_are_inverse_to_the_effective_number_and_sum_to_the_number_of_classes(beta):
+    weights = losses.effective_number_weights(COUNTS, beta=beta).double()
+    expected = (1 - beta ** COUNTS[0].double()) / (1 - beta ** COUNTS.double())
+    torch.testing.assert_close(weights / weights[0], expected, rtol=1e-5, atol=0)
+    assert weights.sum().item() == pytest.approx(9)
+
+
+def test_class_weights_of_cifar100_lt_span_the_range_of_bkds_code():
+    weights = losses.effective_number_weights(class_counts("exp", 100, [500] * 100))
+    assert weights.min().item() == pytest.approx(0.045, abs=5e-4)
+    assert weights.max().item() == pytest.approx(4.38, abs=5e-3)
+
+
+def test_beta_of_the_class_weights_must_lie_in_0_to_1():
+    for beta in (-0.1, 1.0, 1.5, math.nan):
+        with about(beta), pytest.raises(ConfigError, match="beta"):
+            losses.effective_number_weights(COUNTS, beta=beta)
+
+
+def test_a_class_without_images_has_no_weight():
+    with pytest.raises(ConfigError, match="at least one image"):
+        losses.effective_number_weights([10, 0, 3])
+
+
 # --- wrong input ---
 
 OF_COUNTS = {
@@ -290,5 +318,5 @@ def test_there_must_be_one_count_a_class(of_counts, n):
 @pytest.mark.parametrize("of_weights", OF_WEIGHTS.values(), ids=OF_WEIGHTS)
 @pytest.mark.parametrize("n", [1, 8, 10])
 def test_there_must_be_one_weight_or_margin_a_class(of_weights, n):
-    with pytest.raises(ConfigError, match="one value a class"):
+    with pytest.raises(ConfigError, match="one value per class"):
         of_weights(torch.ones(n))

@@ -1,16 +1,19 @@
-"""DKD, DIST, LFME's expert term and the losses on feature maps, beside float64 oracles written one element a time."""
+"""KD, BKD, DKD, DIST and LFME's expert term, compared with float64 oracles in plain probabilities."""
 
 import math
 
 import numpy as np
 import pytest
 import torch
-from helpers import draw, softmax
+import torch.nn.functional as F
+from helpers import about, draw, softmax
 
 from ltkd import ClassGroups, ConfigError, decompose, losses
 
 LABELS = torch.tensor([0, 3, 3, 8, 5, 1, 8, 2])
-every_temperature = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
+WEIGHTS = torch.tensor([0.1, 0.2, 0.4, 0.6, 0.9, 1.2, 1.5, 2.0, 2.1])
+TEMPERATURES = (0.5, 1.0, 4.0)
+every_temperature = pytest.mark.parametrize("temperature", TEMPERATURES)
 
 
 # --- oracles ---
@@ -18,6 +21,20 @@ every_temperature = pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
 
 def kl(p, q):
     return sum(a * math.log(a / b) for a, b in zip(p, q, strict=True))
+
+
+def kl_of_rows(p, q):
+    return (p * np.log(p / q)).sum(-1)
+
+
+def kd_oracle(student, teacher, temperature):
+    return temperature**2 * kl_of_rows(softmax(teacher, temperature), softmax(student, temperature)).mean()
+
+
+def bkd_oracle(student, teacher, weights, temperature):
+    target = np.asarray(weights, dtype=np.float64) * softmax(teacher, temperature)
+    target /= target.sum(1, keepdims=True)
+    return temperature**2 * kl_of_rows(target, softmax(student, temperature)).mean()
 
 
 def dkd_oracle(student, teacher, labels, temperature):
@@ -41,36 +58,57 @@ def dist_oracle(student, teacher, temperature):
     return temperature**2 * inter, temperature**2 * intra
 
 
-def pool_oracle(maps, size):
-    """Averages of windows that together cover a map; where it cannot be cut evenly they overlap."""
-    h, w = maps.shape[2:]
-    pooled = np.zeros((*maps.shape[:2], size, size))
-    for i in range(size):
-        for j in range(size):
-            rows = slice(i * h // size, -(-(i + 1) * h // size))
-            columns = slice(j * w // size, -(-(j + 1) * w // size))
-            pooled[:, :, i, j] = maps[:, :, rows, columns].mean((2, 3))
-    return pooled
+# --- KD and BKD ---
 
 
-def hierarchical_oracle(student, teacher):
-    total, weights, weight = ((student - teacher) ** 2).mean(), 1.0, 1.0
-    for size in (4, 2, 1):
-        if size < student.shape[2]:
-            weight /= 2
-            total += weight * ((pool_oracle(student, size) - pool_oracle(teacher, size)) ** 2).mean()
-            weights += weight
-    return total / weights
+def test_kd_is_the_closed_form():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    ours = [losses.kd(student, teacher, temperature=t).item() for t in TEMPERATURES]
+    assert ours == pytest.approx([kd_oracle(student, teacher, t) for t in TEMPERATURES], rel=1e-12)
 
 
-def attention_oracle(student, teacher, size, normalize):
-    total = 0.0
-    for s, t in zip(pool_oracle(student, size), pool_oracle(teacher, size), strict=True):
-        for a, b in zip(s, t, strict=True):  # one class of one image
-            if normalize:
-                a, b = a / math.sqrt((a**2).sum()), b / math.sqrt((b**2).sum())
-            total += ((a - b) ** 2).sum()
-    return total / (student.shape[0] * student.shape[1] * size**2)
+def test_kd_is_pytorchs_divergence_times_temperature_squared():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    for t in TEMPERATURES:
+        expected = F.kl_div(F.log_softmax(student / t, 1), F.softmax(teacher / t, 1), reduction="batchmean") * t**2
+        torch.testing.assert_close(losses.kd(student, teacher, temperature=t), expected)
+
+
+def test_bkd_is_the_closed_form():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    ours = [losses.bkd(student, teacher, WEIGHTS, temperature=t).item() for t in TEMPERATURES]
+    assert ours == pytest.approx([bkd_oracle(student, teacher, WEIGHTS, t) for t in TEMPERATURES], rel=1e-12)
+
+
+def test_bkd_with_equal_counts_is_kd():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    weights = losses.effective_number_weights([70] * 9)
+    torch.testing.assert_close(
+        losses.bkd(student, teacher, weights, temperature=2.0), losses.kd(student, teacher, temperature=2.0)
+    )
+
+
+def test_bkd_depends_on_the_ratios_of_the_weights_alone():
+    student, teacher = draw(8, 9), draw(8, 9, seed=1)
+    value, scaled = (losses.bkd(student, teacher, w, temperature=2.0) for w in (WEIGHTS, 64 * WEIGHTS))
+    torch.testing.assert_close(value, scaled)
+
+
+def test_bkd_moves_the_target_towards_rare_classes():
+    teacher = draw(8, 9, seed=1)
+    student = draw(8, 9).requires_grad_()
+    plain, balanced = (
+        torch.autograd.grad(losses.bkd(student, teacher, w, temperature=1.0), student)[0]
+        for w in (torch.ones(9), WEIGHTS)
+    )
+    assert (balanced[:, -1] < plain[:, -1]).all()  # a smaller gradient raises the rarest class's logit more
+    assert (balanced[:, 0] > plain[:, 0]).all()
+
+
+def test_bkd_needs_one_weight_a_class():
+    for n in (1, 8, 10):
+        with about(n), pytest.raises(ConfigError):
+            losses.bkd(draw(4, 9), draw(4, 9), torch.ones(n), temperature=2.0)
 
 
 # --- DKD ---
@@ -91,7 +129,7 @@ def test_dkd_is_the_closed_form(temperature):
 def test_dkd_is_the_decomposition_into_the_target_and_the_rest(temperature, label):
     student, teacher = draw(8, 9), draw(8, 9, seed=1)
     groups = ClassGroups(("rest", "target"), (torch.arange(9) == label).long())
-    parts = decompose(teacher, student, groups, temperature=temperature)
+    parts = decompose(student, teacher, groups, temperature=temperature)
     tckd, nckd = losses.dkd_terms(student, teacher, torch.full((8,), label), temperature=temperature)
     torch.testing.assert_close(tckd, temperature**2 * parts.cross.mean())
     torch.testing.assert_close(nckd, temperature**2 * parts.within[:, 0].mean())
@@ -202,60 +240,3 @@ def test_an_expert_of_all_classes_is_a_teacher_but_for_temperature_squared():
 def test_an_experts_logits_must_fit_its_classes_and_the_batch(rows, columns):
     with pytest.raises(ConfigError, match="must both be"):
         losses.expert_kd(draw(8, 9), draw(rows, columns), torch.tensor([7, 2, 4]), temperature=2.0)
-
-
-# --- feature maps ---
-
-
-def test_the_hint_is_the_mean_squared_difference():
-    student, teacher = draw(2, 3, 4, 5), draw(2, 3, 4, 5, seed=1)
-    expected = sum((a - b) ** 2 for a, b in zip(student.flatten().tolist(), teacher.flatten().tolist(), strict=True))
-    assert losses.hint(student, teacher).item() == pytest.approx(expected / 120, rel=1e-12)
-
-
-@pytest.mark.parametrize("height", [1, 2, 3, 4, 5, 8, 16])
-def test_the_hierarchical_context_is_the_closed_form(height):
-    student, teacher = draw(2, 3, height, height), draw(2, 3, height, height, seed=1)
-    expected = hierarchical_oracle(student.numpy(), teacher.numpy())
-    assert losses.hierarchical_context(student, teacher).item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_the_hierarchical_context_of_one_pixel_is_the_mean_squared_difference():
-    student, teacher = draw(4, 64, 1, 1), draw(4, 64, 1, 1, seed=1)
-    torch.testing.assert_close(losses.hierarchical_context(student, teacher), (student - teacher).square().mean())
-
-
-def test_a_difference_that_the_pools_keep_costs_as_much_at_every_size():
-    teacher = draw(2, 3, 8, 8)
-    assert losses.hierarchical_context(teacher + 0.5, teacher).item() == pytest.approx(0.25)
-
-
-@pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-@pytest.mark.parametrize(("student", "teacher"), [((8, 8), (8, 8)), ((4, 4), (8, 8)), ((7, 5), (4, 6))])
-def test_class_attention_is_the_closed_form(student, teacher, size, normalize):
-    student, teacher = draw(2, 5, *student), draw(2, 5, *teacher, seed=1)
-    expected = attention_oracle(student.numpy(), teacher.numpy(), size, normalize)
-    value = losses.class_attention(student, teacher, size=size, normalize=normalize)
-    assert value.item() == pytest.approx(expected, rel=1e-12)
-
-
-def test_normalized_class_attention_sees_where_and_not_how_much():
-    student, teacher = draw(2, 5, 4, 4), draw(2, 5, 8, 8, seed=1)
-    scaled = student * torch.rand(2, 5, 1, 1, generator=torch.Generator().manual_seed(0)).add(0.1)
-    for normalize in (True, False):
-        values = [losses.class_attention(s, teacher, size=2, normalize=normalize) for s in (student, scaled)]
-        assert torch.isclose(*values) == normalize
-
-
-@pytest.mark.parametrize("shape", [(2, 5), (2, 4, 8, 8), (3, 5, 8, 8)])
-def test_class_attention_needs_the_same_images_and_classes(shape):
-    with pytest.raises(ConfigError, match="maps"):
-        losses.class_attention(draw(2, 5, 8, 8), draw(*shape), size=2, normalize=True)
-
-
-@pytest.mark.parametrize("loss", [losses.hint, losses.hierarchical_context])
-@pytest.mark.parametrize("shape", [(2, 5), (2, 5, 4, 4), (2, 4, 8, 8), (3, 5, 8, 8), (1, 5, 8, 8)])
-def test_maps_that_are_compared_pixel_by_pixel_must_have_one_shape(loss, shape):
-    with pytest.raises(ConfigError, match="maps"):
-        loss(draw(2, 5, 8, 8), draw(*shape))

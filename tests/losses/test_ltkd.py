@@ -1,5 +1,7 @@
+"""LTKD and its rebalancing: values, gradients, cost, and what the ablations change."""
+
 import itertools
-import math
+import time
 from functools import partial
 
 import numpy as np
@@ -11,13 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ltkd import ClassGroups, ConfigError, decompose, group_mass, losses, rebalance
-from ltkd.datasets import class_counts
+from ltkd import ClassGroups, ConfigError, decompose, group_mass, losses, models, rebalance
 
 GROUPS = ClassGroups(("head", "medium", "tail"), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]))
 ONE_GROUP = ClassGroups(("all",), torch.zeros(9, dtype=torch.long))
-COUNTS = torch.tensor([500, 300, 200, 100, 60, 40, 20, 10, 5])
-WEIGHTS = torch.tensor([0.1, 0.2, 0.4, 0.6, 0.9, 1.2, 1.5, 2.0, 2.1])
 BIAS = torch.tensor([3.0, 3, 3, 1, 1, 1, -2, -2, -2], dtype=torch.float64)  # of a teacher that favours the head
 
 ltkd = partial(losses.ltkd, groups=GROUPS, alpha=2.0, beta=0.5, temperature=4.0)
@@ -29,16 +28,6 @@ TEMPERATURES = (0.5, 1.0, 4.0)
 
 def kl(p, q):
     return (p * np.log(p / q)).sum(-1)
-
-
-def kd_oracle(student, teacher, temperature):
-    return temperature**2 * kl(softmax(teacher, temperature), softmax(student, temperature)).mean()
-
-
-def bkd_oracle(student, teacher, weights, temperature):
-    target = np.asarray(weights, dtype=np.float64) * softmax(teacher, temperature)
-    target /= target.sum(1, keepdims=True)
-    return temperature**2 * kl(target, softmax(student, temperature)).mean()
 
 
 def rebalance_oracle(mass, batch_mass=None):
@@ -57,25 +46,6 @@ def ltkd_oracle(student, teacher, index, alpha, beta, temperature):
 
 
 # --- values ---
-
-
-def test_kd_is_the_closed_form():
-    student, teacher = draw(8, 9), draw(8, 9, seed=1)
-    ours = [losses.kd(student, teacher, temperature=t).item() for t in TEMPERATURES]
-    assert ours == pytest.approx([kd_oracle(student, teacher, t) for t in TEMPERATURES], rel=1e-12)
-
-
-def test_kd_is_pytorchs_divergence_times_temperature_squared():
-    student, teacher = draw(8, 9), draw(8, 9, seed=1)
-    for t in TEMPERATURES:
-        expected = F.kl_div(F.log_softmax(student / t, 1), F.softmax(teacher / t, 1), reduction="batchmean") * t**2
-        torch.testing.assert_close(losses.kd(student, teacher, temperature=t), expected)
-
-
-def test_bkd_is_the_closed_form():
-    student, teacher = draw(8, 9), draw(8, 9, seed=1)
-    ours = [losses.bkd(student, teacher, WEIGHTS, temperature=t).item() for t in TEMPERATURES]
-    assert ours == pytest.approx([bkd_oracle(student, teacher, WEIGHTS, t) for t in TEMPERATURES], rel=1e-12)
 
 
 @pytest.mark.parametrize(("alpha", "beta"), [(6.0, 6.0), (1.0, 0.0), (0.0, 1.0)])
@@ -98,31 +68,6 @@ def test_ltkd_is_its_two_terms_weighted():
 # --- properties ---
 
 
-def test_bkd_with_equal_counts_is_kd():
-    student, teacher = draw(8, 9), draw(8, 9, seed=1)
-    weights = losses.effective_number_weights([70] * 9)
-    torch.testing.assert_close(
-        losses.bkd(student, teacher, weights, temperature=2.0), losses.kd(student, teacher, temperature=2.0)
-    )
-
-
-def test_bkd_depends_on_the_ratios_of_the_weights_alone():
-    student, teacher = draw(8, 9), draw(8, 9, seed=1)
-    value, scaled = (losses.bkd(student, teacher, w, temperature=2.0) for w in (WEIGHTS, 64 * WEIGHTS))
-    torch.testing.assert_close(value, scaled)
-
-
-def test_bkd_moves_the_target_towards_rare_classes():
-    teacher = draw(8, 9, seed=1)
-    student = draw(8, 9).requires_grad_()
-    plain, balanced = (
-        torch.autograd.grad(losses.bkd(student, teacher, w, temperature=1.0), student)[0]
-        for w in (torch.ones(9), WEIGHTS)
-    )
-    assert (balanced[:, -1] < plain[:, -1]).all()  # a smaller gradient raises the rarest class's logit more
-    assert (balanced[:, 0] > plain[:, 0]).all()
-
-
 def test_ltkd_with_one_group_is_beta_times_kd():
     student, teacher = draw(8, 9), draw(8, 9, seed=1)
     for t in TEMPERATURES:
@@ -133,7 +78,7 @@ def test_ltkd_with_one_group_is_beta_times_kd():
 def test_ltkd_of_a_balanced_teacher_keeps_the_plain_cross_term():
     row = draw(1, 9, seed=1)[0]
     teacher, student = torch.stack([row, row.roll(3), row.roll(6)]), draw(3, 9)  # rolled by whole groups
-    parts = decompose(teacher, student, GROUPS)
+    parts = decompose(student, teacher, GROUPS)
     value = losses.ltkd(student, teacher, GROUPS, alpha=2.0, beta=0.5, temperature=1.0)
     torch.testing.assert_close(value, (2 * parts.cross + 0.5 * parts.within.sum(1)).mean())
 
@@ -162,7 +107,7 @@ def test_without_rebalancing_and_reweighting_ltkd_is_kd():
 def test_each_ablation_changes_its_own_term_alone(rebalanced, reweighted):
     student, teacher = draw(8, 9), draw(8, 9, seed=1) + BIAS
     settings = {"temperature": 2.0, "rebalanced": rebalanced, "reweighted": reweighted}
-    parts = decompose(teacher, student, GROUPS, temperature=2.0)
+    parts = decompose(student, teacher, GROUPS, temperature=2.0)
     target = rebalance_oracle(parts.teacher_mass.numpy()) if rebalanced else parts.teacher_mass.numpy()
     weight = 1.0 if reweighted else parts.teacher_mass.numpy()
     cross, within = losses.ltkd_terms(student, teacher, GROUPS, **settings)
@@ -179,7 +124,7 @@ def test_a_batch_mass_has_no_part_in_a_target_that_is_not_rebalanced():
     torch.testing.assert_close(value, ltkd(student, teacher, rebalanced=False))
 
 
-# --- the gradient of LTKD, which is written out, and what it costs ---
+# --- the gradient of LTKD, and what it costs ---
 
 PARTITIONS = {
     "a third each": ClassGroups.by_rank(range(35, 0, -1)),
@@ -239,7 +184,7 @@ def test_the_gradient_is_autograds_of_the_decomposition(groups):
     value = losses.ltkd(
         student, teacher, groups, alpha=2.0, beta=0.5, temperature=2.0, rebalanced=False, reweighted=True
     )
-    parts = decompose(teacher, student, groups, temperature=2.0)
+    parts = decompose(student, teacher, groups, temperature=2.0)
     same = 4 * (2 * parts.cross + 0.5 * parts.within.sum(1)).mean()
     torch.testing.assert_close(value, same)
     torch.testing.assert_close(gradients([value], student), gradients([same], student))
@@ -250,7 +195,7 @@ def test_values_and_gradients_are_right_at_extreme_logits(groups):
     for scale in (1e2, 1e4):
         student, teacher = (scale * draw(16, 35, seed=seed, scale=1.0, dtype=torch.float32) for seed in (0, 1))
         student.requires_grad_()
-        parts = decompose(teacher.double(), student.double(), groups)  # itself beside an oracle in its own tests
+        parts = decompose(student.double(), teacher.double(), groups)  # itself beside an oracle in its own tests
         log_mass = group_log_mass(teacher.double(), groups)
         target = losses.log_rebalance(log_mass)
         mass = group_log_mass(student.double(), groups)
@@ -299,7 +244,7 @@ def test_teacher_and_student_may_differ_in_precision():
     torch.testing.assert_close(gradients(values[:1], student), gradients(values[1:2], student))
 
 
-def test_a_teacher_that_asks_for_a_gradient_is_refused():
+def test_a_teacher_that_requires_a_gradient_is_refused():
     student, teacher = draw(4, 9), draw(4, 9).requires_grad_()
     with pytest.raises(ConfigError, match="detach"):
         ltkd(student, teacher)
@@ -307,10 +252,16 @@ def test_a_teacher_that_asks_for_a_gradient_is_refused():
         assert ltkd(student, teacher).isfinite()
 
 
-def test_the_gradient_has_no_gradient_of_its_own():
-    student = draw(4, 9).requires_grad_()
-    (gradient,) = torch.autograd.grad(ltkd(student, draw(4, 9, seed=1)), student, create_graph=True)
-    assert not gradient.requires_grad
+@every_partition
+def test_the_temperature_has_a_gradient_and_the_gradient_one_of_its_own(groups):
+    teacher = draw(3, 35, seed=1)
+
+    def loss(student, temperature):
+        return losses.ltkd(student, teacher, groups, alpha=2.0, beta=0.5, temperature=temperature)
+
+    inputs = [draw(3, 35).requires_grad_(), torch.tensor(3.0, dtype=torch.float64, requires_grad=True)]
+    assert torch.autograd.gradcheck(loss, inputs)
+    assert torch.autograd.gradgradcheck(loss, inputs)
 
 
 class Work(TorchDispatchMode):
@@ -337,15 +288,44 @@ def work(groups, batch=4):
 def test_more_groups_are_not_more_operators():
     counts = range(300, 0, -1)
     few, *more = (work(ClassGroups.by_rank(counts, n)).operators for n in (3, 10, 100, 300))
-    assert max(more) <= few + 1
+    assert max(more) == few
 
 
-def test_very_uneven_groups_take_no_more_memory_than_half_as_many_classes_again():
-    for sizes in ([8000] + [1] * 142, [1] * 142 + [8000], [1, 8141], [2000, 6000, 142]):
+def test_no_partition_takes_more_memory_than_the_logits():
+    for sizes in ([8000] + [1] * 142, [1] * 142 + [8000], [1, 8141], [2000, 6000, 142], [1] * 8142):
         index = torch.repeat_interleave(torch.tensor(sizes))
         done = work(ClassGroups([f"g{g}" for g in range(len(sizes))], index))
         with about(sizes[0], sizes[-1]):
-            assert done.largest <= 1.5 * 4 * 8142
+            assert done.largest == 4 * 8142
+
+
+@pytest.mark.slow
+def test_it_costs_under_3_per_cent_of_the_step_of_the_smallest_student():
+    """Forward and backward of the loss beside a training step of resnet8 on 64 images of 32 x 32; 100 classes."""
+    network = models.build("resnet8", num_classes=100, image_size=32)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9)
+    groups = ClassGroups.by_rank(range(100, 0, -1))
+    images, labels = draw(64, 3, 32, 32, dtype=torch.float32), torch.arange(64)
+    student, teacher = draw(64, 100, dtype=torch.float32).requires_grad_(), draw(64, 100, seed=1, dtype=torch.float32)
+
+    def step():
+        optimizer.zero_grad()
+        F.cross_entropy(network(images), labels).backward()
+        optimizer.step()
+
+    def loss():
+        student.grad = None
+        ltkd(student, teacher, groups=groups).backward()
+
+    times = [(seconds(step), seconds(loss)) for _ in range(25)]
+    of_step, of_loss = (min(column) for column in zip(*times, strict=True))  # the least disturbed by other work
+    assert of_loss < 0.03 * of_step
+
+
+def seconds(function):
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
 
 
 # --- rebalancing ---
@@ -412,41 +392,7 @@ def test_a_group_without_mass_leaves_ltkd_finite(outside):
     assert student.grad.isfinite().all()
 
 
-# --- class weights ---
-
-
-@pytest.mark.parametrize("beta", [0.0, 0.9, 0.9999])
-def test_class_weights_are_inverse_to_the_effective_number_and_sum_to_the_number_of_classes(beta):
-    weights = losses.effective_number_weights(COUNTS, beta=beta).double()
-    expected = (1 - beta ** COUNTS[0].double()) / (1 - beta ** COUNTS.double())
-    torch.testing.assert_close(weights / weights[0], expected, rtol=1e-5, atol=0)
-    assert weights.sum().item() == pytest.approx(9)
-
-
-def test_class_weights_of_cifar100_lt_span_the_range_of_bkds_code():
-    weights = losses.effective_number_weights(class_counts("exp", 100, [500] * 100))
-    assert weights.min().item() == pytest.approx(0.045, abs=5e-4)
-    assert weights.max().item() == pytest.approx(4.38, abs=5e-3)
-
-
-def test_beta_of_the_class_weights_must_lie_in_0_to_1():
-    for beta in (-0.1, 1.0, 1.5, math.nan):
-        with about(beta), pytest.raises(ConfigError, match="beta"):
-            losses.effective_number_weights(COUNTS, beta=beta)
-
-
-def test_a_class_without_images_has_no_weight():
-    with pytest.raises(ConfigError, match="at least one image"):
-        losses.effective_number_weights([10, 0, 3])
-
-
 # --- wrong input ---
-
-
-def test_bkd_needs_one_weight_a_class():
-    for n in (1, 8, 10):
-        with about(n), pytest.raises(ConfigError):
-            losses.bkd(draw(4, 9), draw(4, 9), torch.ones(n), temperature=2.0)
 
 
 def test_ltkd_needs_one_batch_mass_a_group():

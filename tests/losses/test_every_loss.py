@@ -1,8 +1,12 @@
 """What holds for every loss, whatever it computes: one table of the losses, one body a test."""
 
+import pickle
 import shutil
+import subprocess
+import sys
 import warnings
 from functools import partial
+from importlib import import_module
 
 import pytest
 import torch
@@ -83,6 +87,18 @@ def test_the_table_holds_every_published_loss():
     own = set(losses.__all__)
     public = {name for name in own if not name.startswith("_") and not name.endswith("_terms")}
     assert {name.split(",")[0] for name in EVERY} == public - parts
+
+
+def test_the_loss_and_not_its_file_is_called_losses_ltkd():
+    assert import_module("ltkd.losses.ltkd").ltkd is losses.ltkd
+    assert pickle.loads(pickle.dumps(losses.ltkd)) is losses.ltkd
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", ["import ltkd.losses.ltkd", "from ltkd.losses.ltkd import rebalance"])
+def test_it_is_the_loss_even_if_its_file_is_imported_first(first):
+    code = f"{first}; from ltkd import losses; import ltkd.losses.ltkd; assert callable(losses.ltkd), losses.ltkd"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @every_loss

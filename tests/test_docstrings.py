@@ -1,0 +1,13 @@
+"""The examples in docstrings print what they say."""
+
+import doctest
+from importlib import import_module
+
+import pytest
+
+
+@pytest.mark.parametrize("name", ["ltkd.groups", "ltkd.decomposition", "ltkd.losses.ltkd"])
+def test_the_examples_print_what_they_say(name):
+    result = doctest.testmod(import_module(name))
+    assert result.attempted > 0
+    assert result.failed == 0
