@@ -1,49 +1,38 @@
-"""What tells a folder, a network or a class from another: short hashes of what is in it."""
+"""Short hashes that identify a folder, a network or a class by its content."""
 
+import copyreg
+import dis
 import hashlib
+import importlib
 import inspect
 import json
 import os
-import re
 import sys
-from functools import cached_property, partial, partialmethod
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
+from functools import cached_property
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from weakref import WeakKeyDictionary, ref
 
-import numpy as np
 import torch
 from torch import nn
 
-LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", "pandas", "pybind11_builtins"}  # and Python's own
+LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", "pandas", "scipy", "sklearn", "pybind11_builtins"}
 PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)  # their repr identifies them
-PARTS = {  # types whose repr does not identify them: the attributes that do
-    FunctionType: ("__code__", "__defaults__", "__kwdefaults__", "__closure__"),
-    CodeType: (
-        *("co_code", "co_names", "co_consts", "co_varnames", "co_exceptiontable"),
-        *("co_argcount", "co_posonlyargcount", "co_kwonlyargcount"),
-    ),
-    CellType: ("cell_contents",),
-    MethodType: ("__func__", "__self__"),
+PARTS = {  # types that pickle does not store by their content: the attributes that identify them
     property: ("fget", "fset", "fdel"),
     cached_property: ("func",),
-    partial: ("func", "args", "keywords"),
-    partialmethod: ("func", "args", "keywords"),
-    ModuleType: ("__name__",),
+    MethodType: ("__func__", "__self__"),
+    torch.jit.ScriptFunction: ("code",),
 }
-STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS  # flags that PARTS does not cover
-BOOKKEEPING = {
-    *vars(nn.Module()),
-    "_compiled_call_impl",
-    "_is_torch_compile",
-}  # attributes of a layer that `_layer` reads in another way
+READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}  # instructions that read a global name
+STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+BOOKKEEPING = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}  # read by `_layer` in another way
 HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks") and "state_dict" not in name)
-
-_remembered = WeakKeyDictionary()  # {class: the first result of `_inside` for it}
 
 
 def digest(record, digits):
-    """So many hexadecimal digits of a record of plain values."""
+    """The first hexadecimal digits of the hash of a record of plain values."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:digits]
 
 
@@ -65,137 +54,151 @@ def tensors_fingerprint(tensors, text=""):
     return found.hexdigest()[:8]
 
 
-def network_fingerprint(network):
-    """Eight hexadecimal digits of a network as it is now: of its layers' weights, buffers, attributes and hooks, and of
-    the code of those that are no library's (see `class_code`). Compiled or not, training or not, it is the same.
-    What a layer or hook of one's own keeps of the last batch is an attribute as well."""
-    seen = {}
-    content = _content(network, seen)
-    return digest([content, _classes(_classes_in(seen), {})], 8)
+def network_fingerprint(network: nn.Module) -> str:
+    """Eight hexadecimal digits of a network in its present state.
 
-
-def class_code(cls):
-    """Eight hexadecimal digits of what a class does: of its functions and attributes, of its bases, and of the
-    functions and classes that it holds. None for a library's class, whose name tells enough.
-
-    Covered is what can be reached from the class: attributes, bases, decorators, closures, default values, and the
-    state of objects found there (a library's go by their repr). Not covered is what its functions find outside it by
-    name, in their module or notebook: functions that they call, constants, helper classes; to have those count, make
-    them attributes of the class. Nor is its place (module, line). A class is what it was when it was first asked
-    about: what is put into it later, such as what it notes down while it trains, does not count. Code is known by its
-    bytecode: another version of Python may give other digits.
+    They depend on the parameters and on which of them are frozen, on buffers, hooks and all other attributes, on the
+    layers that are in another mode than the network around them (such as BatchNorm in evaluation mode), and on the code
+    of the user's own layers (see `class_code`). The mode of the whole network and `torch.compile` do not count. What a
+    layer of the user's stores from its last batch is an attribute, so it does count.
     """
-    return None if _of_a_library(cls) else digest(_classes([cls], _remembered), 8)
+    return digest(_record(network), 8)
 
 
-def _classes(classes, known):
-    """The contents of classes, of the classes that they mention, and so on. known: {class: content}, filled here."""
-    classes, contents = [*classes], []
-    for cls in classes:  # the loop itself appends classes
-        if cls not in known:
-            known[cls] = _inside(cls)
-        content, mentioned = known[cls]
-        mentioned = [other for held in mentioned if (other := held()) is not None]
-        classes += [other for other in mentioned if other not in classes]
-        contents.append([content, [classes.index(other) for other in mentioned]])
-    return contents
+def class_code(cls: type) -> str | None:
+    """Eight hexadecimal digits of what a class does; None if a library defines it and all its bases.
+
+    They depend on its attributes, methods and bases, and on all that these reach: decorators, closures, default values,
+    and the global functions, classes, constants and modules that they name, with what those name in turn. Other objects
+    count by what pickle would store of them, or by their attributes if pickle refuses. All values count as they are
+    now: a class that writes into its own attributes or into a global list becomes another class by it.
+
+    Functions count by their instructions: comments, docstrings, line numbers and the place of the code do not count,
+    and neither does a file that was edited and not imported again. Another version of Python may give other digits.
+    Not seen are names that are looked up as strings, files that a function reads, and what an installed package names.
+    """
+    return None if of_a_library(cls) else digest(_record(cls), 8)
 
 
-def _inside(cls):
-    """The content of a class, and weak references to the other classes that it mentions (without their content)."""
-    seen = {id(cls): (0, cls)}
-    attributes = [(k, v) for k, v in sorted(vars(cls).items()) if _does_something(k, v)]
-    content = [_content(part, seen) for part in (type(cls), *cls.__bases__, *attributes)]
-    return content, [ref(other) for other in _classes_in(seen)]
-
-
-def _classes_in(seen):
-    return [value for _, value in seen.values() if isinstance(value, type)]
-
-
-def _does_something(name, value):
-    """True if an attribute can change what the class does: not its name, its docstring and the like."""
-    return not name.startswith("__") or callable(getattr(value, "__func__", value))
-
-
-def _of_a_library(value):
-    """True if a library defines the function, or the class and all its bases: then its name identifies it."""
+def of_a_library(value: object) -> bool:
+    """True for a function, class or module of Python or of LIBRARIES, of a class with all its bases: then its name
+    identifies it."""
     if isinstance(value, type):
-        return all(_in_a_library(cls) for cls in value.__mro__)
-    return isinstance(value, FunctionType) and _in_a_library(value)
+        return all(_in_a_library(cls.__module__) for cls in value.__mro__)
+    if isinstance(value, FunctionType):
+        return _in_a_library(value.__globals__.get("__name__"))
+    return isinstance(value, ModuleType) and _in_a_library(value.__name__)
 
 
-def _in_a_library(value):
-    name = str(value.__module__).split(".")[0]
+def _in_a_library(module):
+    name = str(module).split(".")[0]
     if name not in sys.stdlib_module_names:
         return name in LIBRARIES
-    file = getattr(sys.modules.get(name), "__file__", None)  # a module of one's own may be called code.py
+    file = getattr(sys.modules.get(name), "__file__", None)  # the user's own module may be called code.py
     return file is None or file.startswith(PYTHON)
 
 
-def _content(value, seen):
-    """The content of a value as nested lists of plain values. seen: {id: (number, value)} of the values met before, so
-    that a cycle ends. It keeps each value alive, so that no other value can get the same id."""
-    if isinstance(value, nn.Module):
-        value = getattr(value, "_orig_mod", value)  # unwrap a compiled network
-    if _of_a_library(value) and not getattr(value, "__closure__", None):  # a decorated function has a closure
-        return f"{value.__module__}.{value.__qualname__}"
-    if not isinstance(value, (*PLAIN, tuple, frozenset)):  # Python may share one object for two equal constants
-        if id(value) in seen:
-            return seen[id(value)][0]
-        seen[id(value)] = (len(seen), value)
-    if isinstance(value, type):  # `_classes` adds its content, once
-        return [value.__name__, len(seen) - 1]
-    known = _of_a_library(type(value))
-    parts = _parts(value, known, seen)
-    if not known and not isinstance(value, nn.Module):
-        parts = [*parts, *_state(value)]
-    silent = type(value).__repr__ is object.__repr__ or (parts and not isinstance(value, PLAIN))
-    text = "" if silent else re.sub(" at 0x[0-9a-fA-F]+", "", repr(value))
-    return [_content(type(value), seen), text, *(_content(part, seen) for part in parts)]
+def _record(root):
+    """`root` and all objects that are reached from it, one row for each: its type, then its parts. An entry is the repr
+    of a plain value, the name of a library's function, class or module, or the number of a row."""
+    objects, numbers = [], {}
+
+    def entry(value):
+        if isinstance(value, nn.Module | FunctionType):  # unwrap what torch.compile returned
+            value = getattr(value, "_orig_mod", getattr(value, "_torchdynamo_orig_callable", value))
+        if type(value) in PLAIN:
+            return repr(value) if type(value) is not bytes else hashlib.sha256(value).hexdigest()
+        if of_a_library(value) and not _closure(value):  # a decorated function has a closure
+            return value.__name__ if isinstance(value, ModuleType) else f"{value.__module__}.{value.__qualname__}"
+        if id(value) not in numbers or isinstance(value, tuple | frozenset):  # Python merges some that are equal
+            numbers[id(value)] = len(objects)
+            objects.append(value)
+        return numbers[id(value)]
+
+    return [entry(root), *([entry(type(each)), *map(entry, _parts(each))] for each in objects)]  # which `entry` extends
 
 
-def _parts(value, known, seen):
-    """The parts of a value; none if its class and its repr identify it. known: whether a library defines the class."""
+def _parts(value):
+    """What identifies an object beside its type."""
+    library = of_a_library(type(value))
+    if isinstance(value, type):
+        return [*value.__bases__, *_attributes(value)]
+    if isinstance(value, ModuleType):
+        return _attributes(value)
+    if isinstance(value, FunctionType):
+        return [value.__code__.co_qualname, *_closure(value)] if of_a_library(value) else _function(value)
     if isinstance(value, nn.Module):
         return _layer(value)
     if isinstance(value, torch.Tensor):
-        return [str(value.dtype), tuple(value.shape), tensors_fingerprint([value])]
-    if isinstance(value, np.ndarray) or (known and hasattr(value, "__array__")):  # a number of numpy's, a data frame
-        array = np.asarray(value)
-        return [str(array.dtype), array.shape, array.ravel().tolist() if array.dtype.hasobject else array.tobytes()]
+        return [str(value.dtype), *value.shape, tensors_fingerprint([value])]
     if isinstance(value, set | frozenset):  # its order differs from process to process
-        return sorted(value, key=lambda part: json.dumps(_content(part, {**seen})))
-    if isinstance(value, tuple | list | dict):
-        return [*(value.items() if isinstance(value, dict) else value)]
-    names = next((names for kind, names in PARTS.items() if isinstance(value, kind)), ())
-    if not names and known and hasattr(value, "__wrapped__"):  # a class method, a function that remembers its answers
-        names = ("__wrapped__",)
-    stars = [value.co_flags & STARS] if isinstance(value, CodeType) else []
-    return [_part(value, name) for name in names] + stars
+        return sorted(value, key=lambda each: json.dumps(_record(each)))
+    if type(value) is tuple:
+        return value
+    names = PARTS.get(type(value), ("__wrapped__",) if library and hasattr(value, "__wrapped__") else ())
+    if library and is_dataclass(value):  # such as an Option, whose help does not count
+        names = [field.name for field in fields(value) if field.repr]
+    return [getattr(value, name) for name in names] or _pickled(value)
 
 
-def _part(value, name):
+def _pickled(value):
+    """The parts that pickle would store of an object, or its attributes if pickle refuses."""
     try:
-        return getattr(value, name)
-    except ValueError:  # an empty closure cell
-        return None
+        parts = copyreg.dispatch_table.get(type(value), lambda value: value.__reduce_ex__(4))(value)
+        return [parts] if isinstance(parts, str) else [*parts[:3], *map(tuple, filter(None, parts[3:5]))]
+    except Exception:  # a lock, an open file, a generator: their classes raise anything here
+        return [getattr(value, "__dict__", None)]
+
+
+def _function(function):
+    """The instructions of a function and of the functions in it, its defaults, its closure, and what it reads by name.
+    Comments, docstrings and line numbers leave no trace in instructions."""
+    codes, space, read = [function.__code__], function.__globals__, {}
+    parts = [function.__defaults__, function.__kwdefaults__, *_closure(function)]
+    for code in codes:
+        codes += [const for const in code.co_consts if isinstance(const, CodeType)]
+        parts += [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
+        parts += [code.co_flags & STARS, code.co_exceptiontable]
+        steps = [*dis.get_instructions(code)]
+        for i, step in enumerate(steps):
+            const = step.opcode in dis.hasconst
+            value = code.co_consts[step.arg] if const else step.argval
+            parts += [step.opname, None if const else step.arg, None if isinstance(value, CodeType) else value]
+            if step.opname in READS:
+                read[value] = space.get(value)
+            elif step.opname == "IMPORT_NAME":
+                with suppress(ImportError):
+                    name = steps[i - 2].argval * "." + value  # with the dots of a relative import
+                    read[name] = importlib.import_module(name, space.get("__package__"))
+    words = {word for code in codes for word in code.co_names}
+    installed = "site-packages" in function.__code__.co_filename
+    return [*parts, *(_named(words, read[name]) for name in sorted(read) if not installed)]
+
+
+def _named(words, value):
+    """A global value; if it is a module of the user's, those of its attributes that are among `words`."""
+    if not isinstance(value, ModuleType) or of_a_library(value):
+        return value
+    return tuple((word, _named(words - {word}, vars(value)[word])) for word in sorted(words & vars(value).keys()))
+
+
+def _closure(value):
+    """The variables that a function has from the functions around it."""
+    cells = (isinstance(value, FunctionType) and value.__closure__) or ()
+    return [None if cell == CellType() else cell.cell_contents for cell in cells]
 
 
 def _layer(layer):
-    """The parts of a layer: weights, buffers, hooks, other attributes, extra state, and its own layers."""
+    """The parts of a layer: its own tensors, hooks, attributes and layers."""
     own = {"recurse": False, "remove_duplicate": False}
-    tensors = [dict(layer.named_parameters(**own)), dict(layer.named_buffers(**own))]
+    parameters = [(name, each, each.requires_grad) for name, each in layer.named_parameters(**own)]
     hooks = [(name, *vars(layer)[name].values()) for name in HOOKS if vars(layer).get(name)]  # their keys are counters
-    extra = [layer.get_extra_state()] if type(layer).get_extra_state is not nn.Module.get_extra_state else []
-    return [*tensors, hooks, _kept(vars(layer), BOOKKEEPING), extra, dict(layer._modules.items())]
+    attributes = [item for item in sorted(vars(layer).items()) if item[0] not in BOOKKEEPING]
+    inner = [(name, each.training == layer.training, each) for name, each in layer._modules.items() if each is not None]
+    return [parameters, [*layer.named_buffers(**own)], hooks, attributes, inner, getattr(layer, "code", None)]
 
 
-def _state(value):
-    """The attributes of an instance, those in slots too."""
-    held = object.__getstate__(value)  # a dict, a pair (dict, slots), or None
-    return [item for each in (held if isinstance(held, tuple) else (held,)) for item in _kept(each or {})]
-
-
-def _kept(attributes, without=()):
-    return [(name, value) for name, value in sorted(attributes.items()) if name not in without]
+def _attributes(value):
+    """The attributes of a class or module that can change what it does: not its name, docstring and the like."""
+    kept = [item for item in sorted(vars(value).items()) if not item[0].startswith("__annotate")]  # Python 3.14
+    return [item for item in kept if not item[0].startswith("__") or callable(getattr(item[1], "__func__", item[1]))]

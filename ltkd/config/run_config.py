@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
 
 from .. import datasets, methods, models
-from .._support.fingerprint import class_code, digest
+from .._support.fingerprint import class_code, digest, of_a_library
 from .._support.seeding import derived_seed
 from .._support.settings import check_fields, setting, settings_of
 from ..datasets.normalization import NORMALIZATIONS
@@ -124,7 +124,7 @@ class RunConfig:
             filled |= {"teacher": None, "teacher_epochs": None, "teacher_lr": None}
         elif self.teacher.startswith(CUSTOM):  # a teacher that is handed over is not trained
             filled |= {"teacher_epochs": None, "teacher_lr": None}
-        if not method.has_teacher() and class_code(method) is None:
+        if not method.has_teacher() and of_a_library(method):
             filled["n_groups"] = None  # the package's methods without a teacher know no groups
         elif self.n_groups is None:
             filled["n_groups"] = N_GROUPS
@@ -172,12 +172,13 @@ class RunConfig:
         values["options"] = dict(self.options)
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
-    @property
-    def id(self):
+    @cached_property
+    def id(self) -> str:
         """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name.
 
         Only what differs from the plain defaults enters, so that a setting or option of a later version does not
-        rename the runs that came before it.
+        rename the runs that came before it. The code of a method of the user's own is taken when the id is first asked
+        for; `fit` and `sweep` look again.
         """
         method = methods.METHODS[self.method]
         code, revisions = class_code(method), methods.revisions(method)

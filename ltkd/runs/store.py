@@ -68,7 +68,7 @@ def all_runs(folder=None):
     """Every run stored in `folder`, finished or not, by name: its folders, and those packed in files *.zip there (or
     in `folder` itself, where that is such a file). Of several folders in a list the first with a run counts, or the
     first where it is finished. Folders that hold no run are passed over, and those that are damaged, of another
-    version, or of a method that is not in METHODS now: `strangers` names them."""
+    version, or of a method that is not in METHODS now or has other code now: `strangers` names them."""
     found = {}
     for run, _ in _found(folder):
         if run is not None and (run.config.id not in found or run.finished > found[run.config.id].finished):
@@ -99,10 +99,20 @@ def _found(folder):
     found = []
     for place in map(runs_folder, folder if isinstance(folder, list | tuple) else [folder]):
         for path in sorted(place.glob("*/config.json")):
-            found.append(_tried(path.parent, lambda path=path: Run.load(path.parent)))
+            found.append(_tried(path.parent, lambda path=path: _current(Run.load(path.parent))))
         for file in [place] if place.is_file() else sorted(place.glob("*.zip")):
             found += unpacked(file)
     return found
+
+
+def _current(run):
+    """The run; RunError if it is the result of other code than its method has now."""
+    if run.finished and not run.result.get("name", run.config.id).endswith(run.config.id):
+        raise RunError(
+            f"{run.folder} is the result of other code than method {run.config.method!r} has now; fit() its config to "
+            f"train it with that code, or Run.load() this folder to read it"
+        )
+    return run
 
 
 def unpacked(file):

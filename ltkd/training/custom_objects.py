@@ -37,7 +37,7 @@ def with_objects(config, teacher, student, dataset):
     elif config.of_folder:  # which may have changed since the config was made
         datasets.check_name(config.dataset)
         names["dataset_version"] = datasets.version(config.dataset)
-    return replace(config, **names) if names else config
+    return replace(config, **names)  # a new config: its id sees the method's code as it is now
 
 
 def _check_as_it_is(config):
