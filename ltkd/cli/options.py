@@ -59,6 +59,7 @@ def add_places(parser):
         help="where a teacher's answers are kept, so that it is asked once (default: auto: in memory with room)",
     )
     group.add_argument("--compile", action="store_true", help="use torch.compile; on a GPU with CUDA graphs")
+    group.add_argument("--retrain", action="store_true", help="train finished runs anew, but not what they build on")
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
@@ -71,6 +72,7 @@ def where(given):
         "workers": given.workers,
         "cache": given.cache,
         "compile": given.compile,
+        "retrain": given.retrain,
         "progress": not given.quiet,
     }
 

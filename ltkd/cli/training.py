@@ -6,7 +6,7 @@ from .. import runs
 from .._support import distributed
 from .._support.settings import Setting
 from ..config import RunConfig
-from ..errors import SweepError
+from ..errors import ConfigError, SweepError
 from ..reproduce import cost
 from ..reproduce.grids import expand, names, read_grid
 from ..reproduce.sweep import describe, in_order, sweep
@@ -52,6 +52,8 @@ def run_sweep(given):
     grid = read_grid(given.grid) if given.grid else {}
     configs = expand(grid | options.settings(given))
     say_what_is_passed_over(given.runs)
+    if given.retrain and given.minutes is not None:
+        raise ConfigError("--retrain with --minutes would begin anew at every call; leave one of them out")
     if given.dry_run:
         return _say_what_it_costs(configs, given)
     until = None if minutes is None else started + 60 * minutes
@@ -85,7 +87,8 @@ def _moved(folder, since):
 
 def _say_what_it_costs(configs, given):
     """Every setting with its seeds, what is left to do, and what that takes here."""
-    done = finished_in(given.runs)
+    anew = {config.id for config in configs} if given.retrain else ()
+    done = [run for run in finished_in(given.runs) if run.config.id not in anew]
     left = [config for config in configs if config.id not in {run.config.id for run in done}]
     trained = {run.config.id for run in done if not isinstance(run, runs.PackedRun)}  # others have no weights to teach
     needed = in_order(left, trained)
@@ -112,7 +115,7 @@ def add_train(commands):
           python -m ltkd train --method ltkd --seed 1
           python -m ltkd train --dataset cifar100 --imbalance-factor 100 --teacher resnet32x4 --student resnet8x4
           python -m ltkd train --dataset path/to/folder --method bkd --image-size 32
-          A finished run is not trained again; one that was stopped goes on where it stopped."""),
+          A finished run is not trained again without --retrain; one that was stopped goes on where it stopped."""),
     )
     parser.add_argument("--dry-run", action="store_true", help="print every setting of the run, and stop")
     options.add_settings(parser, repeated=False)

@@ -25,16 +25,18 @@ def sweep(
     jobs: int = 1,
     report: Callable[[str], object] | None = print,
     until: float | None = None,
+    retrain: bool = False,
     **where: Any,
 ) -> list[Run]:
     """`fit` every config; an error in one stops only those that build on it.
 
     Args:
-        configs: what to train. Runs that are finished are not trained again.
+        configs: what to train. Runs that are finished are not trained again without `retrain`.
         jobs: how many runs are trained side by side, in processes that share the cores and the teachers' logits.
         report: called with one line a run, unless None.
         until: when to stop, in seconds since 1970. Runs in training are stored then, as after Ctrl-C, and are neither
             finished nor failed.
+        retrain: train all of `configs` anew, but not the runs that they build on.
         where: passed on to `fit`.
 
     Returns:
@@ -47,6 +49,7 @@ def sweep(
     report = report or (lambda line: None)
     own = {role: where.get(role) for role in OBJECTS}
     wanted = {config.id: config for config in (with_objects(config, **own) for config in configs)}
+    where["retrain"] = frozenset(wanted) if retrain else frozenset()
     finished: dict[str, Run] = {}
     failed: dict[str, LtkdError] = {}
     for config, outcome in _outcomes(wanted, jobs, until, where):
@@ -68,6 +71,7 @@ def sweep(
 def _outcomes(wanted, jobs, until, where) -> Iterator[tuple[RunConfig, Outcome]]:
     """The outcome of every config of {id: config}: stored runs first, then trained ones as they finish."""
     stored = {run.config.id: run for run in all_runs(where.get("runs")) if run.finished}
+    stored = {i: run for i, run in stored.items() if i not in where["retrain"]}
     yield from ((config, stored[i]) for i, config in wanted.items() if i in stored)
     missing = [config for i, config in wanted.items() if i not in stored]
     if not any(where.get(role) is not None for role in OBJECTS):
@@ -120,7 +124,7 @@ def _failed_before(config, failed):
 def _fit(config, until, where) -> Outcome:
     """The finished run, or the error that says why there is none."""
     try:
-        return fit(config, until=until, **where)
+        return fit(config, until=until, **where | {"retrain": config.id in where["retrain"]})
     except TimeUp as stop:
         return stop
     except (KeyboardInterrupt, Interrupted) as stop:

@@ -169,9 +169,10 @@ class Run:
         return predict(self.model(network), (normalize(batch) for batch in images.split(500)))
 
     def load_checkpoint(self):
-        """The state stored last, or None."""
+        """The state stored last, or None. Beside a result it counts only if it is newer: then it belongs to the
+        training that is to replace that result."""
         path = self.folder / "checkpoint.pt"
-        if not path.is_file():
+        if not path.is_file() or (self.finished and path.stat().st_mtime <= self.finished_at):
             return None
         try:
             return torch.load(path, weights_only=True, map_location="cpu")
@@ -184,7 +185,10 @@ class Run:
 
     def finish(self, network, logits, labels, class_counts, history, result):
         """Store everything that came out; `result.json` last, then drop the checkpoint, and what kills in the middle of
-        writing may have left."""
+        writing may have left. A result of an earlier training goes first, so that nothing of it mixes with the new."""
+        (self.folder / "result.json").unlink(missing_ok=True)
+        for name in ("result", "history", "_arrays"):
+            vars(self).pop(name, None)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
         write_bytes(self.folder / "student.safetensors", save_tensors(weights))
         buffer = io.BytesIO()

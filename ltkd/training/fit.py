@@ -46,6 +46,7 @@ def fit(
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
     until: float | None = None,
+    retrain: bool = False,
 ) -> Run:
     """Train the run that `config` describes; resume it if it was stopped, load it if it is finished.
 
@@ -68,6 +69,8 @@ def fit(
         progress: show a progress bar.
         callbacks: functions called after every epoch as `callback(config, history)`; history is the list of all rows.
         until: when to stop, in seconds since 1970.
+        retrain: train this run anew, but not those that it builds on, although it is finished. The old result stays
+            until the new one replaces it. A retraining that was stopped goes on with retrain=True.
 
     Returns:
         The finished run.
@@ -88,13 +91,13 @@ def fit(
     """
     config = with_objects(config, teacher, student, dataset)
     run = Run.open(config, runs)
-    if run.finished and not distributed.is_one_of_several():
+    if run.finished and not retrain and not distributed.is_one_of_several():
         return run
     device = pick_device(distributed.own_device(device))
     deadline = Deadline(until)
     how = {"device": device, "workers": workers, "cache": cache, "compile": compile}
     with distributed.group(device):
-        if distributed.agreed(run.finished):
+        if distributed.agreed(run.finished and not retrain):
             return run
         data = load_dataset(config.data, data_root, dataset)
         before = {}
@@ -104,7 +107,7 @@ def fit(
             before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks)
         job = prepare(config, data, before=before, teacher=teacher, student=student, deadline=deadline, **how)
         with distributed.by_first(run.claimed, deadline.check):
-            if not distributed.agreed(run.finished):  # another process may have finished it in the meantime
+            if not distributed.agreed(run.finished and not retrain):  # another process may have finished it in the meantime
                 _train(run, job, data, progress, callbacks)
     if distributed.is_first() and not run.finished:
         raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")

@@ -42,7 +42,7 @@ def help_of(command, capsys):
 def test_options_are_the_fields_of_the_config_and_the_options_of_the_methods(command, capsys):
     flags = set(re.findall(r"^  --([a-z-]+)", help_of(command, capsys), re.MULTILINE))
     expected = {field.name for field in fields(RunConfig)} - {"options", "dataset_version"} | set(option_names())
-    expected |= {"runs", "data", "device", "workers", "cache", "compile", "quiet"} | (
+    expected |= {"runs", "data", "device", "workers", "cache", "compile", "retrain", "quiet"} | (
         {"dry_run", "jobs", "minutes", "export"} if command == "sweep" else {"dry_run"}
     )
     assert flags == {name.replace("_", "-") for name in expected}
@@ -276,6 +276,25 @@ def test_a_sitting_too_short_for_an_epoch_does_not_ask_for_another(tmp_path, cap
     short = ("--method", "ce", "--epochs", "50", "--minutes", "0.0001", "--quiet", "--runs", str(tmp_path))
     assert call("sweep", *short) == 1
     assert "no epoch was finished in it; give more than --minutes 0.0001" in capsys.readouterr().out
+
+
+def test_a_finished_run_is_trained_anew_on_demand(tmp_path, capsys):
+    arguments = ("train", "--method", "ce", *SHORT, "--runs", tmp_path)
+    words = []
+    for extra in ([], [], ["--retrain"]):
+        assert call(*arguments, *extra) == 0
+        words.append("not trained again" in capsys.readouterr().out)
+    assert words == [False, True, False]
+
+
+def test_a_sweep_that_is_to_train_all_anew_counts_all_as_to_do_and_takes_no_time_limit(tmp_path, capsys):
+    arguments = ("--method", "kd", *SHORT, "--runs", tmp_path)
+    assert call("train", *arguments) == 0
+    for extra, done in ([], 1), (["--retrain"], 0):
+        assert call("sweep", *arguments, "--dry-run", *extra) == 0
+        assert f"1 runs, {done} of them finished; 0 more" in capsys.readouterr().out
+    assert call("sweep", *arguments, "--retrain", "--minutes", "1") == 2
+    assert "leave one of them out" in capsys.readouterr().err
 
 
 # --- runs from machine to machine ---

@@ -14,7 +14,7 @@ import pytest
 from helpers import digits_config, hears_ctrl_c
 from torch import nn
 
-from ltkd import ConfigError, Interrupted, Method, RunError, fit, runs
+from ltkd import ConfigError, Interrupted, Method, RunConfig, RunError, fit, runs
 from ltkd.errors import SweepError
 from ltkd.methods import METHODS
 from ltkd.models import build
@@ -182,6 +182,57 @@ def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
         sweep([digits_config(method="own")], jobs=2, runs=tmp_path)
 
 
+def own_method(weight):
+    class Own(Method):
+        """A method."""
+
+        def forward(self, step):
+            return {"ce": weight * step.logits.square().mean()}
+
+    return Own
+
+
+def test_a_method_with_other_code_is_trained_again_and_the_old_run_is_no_result_of_it(tmp_path, monkeypatch):
+    config = digits_config(method="ce", epochs=1).to_dict() | {"method": "own"}
+    losses = []
+    for weight in (1.0, 3.0):
+        monkeypatch.setitem(METHODS, "own", own_method(weight))
+        (run,) = quietly([RunConfig.from_dict(config)], tmp_path)
+        losses += run.history.loss.tolist()
+    assert len(set(losses)) == 2
+    assert [found.folder for found in runs.all_runs(tmp_path)] == [run.folder]
+    assert "other code than method 'own' has now" in str(*runs.strangers(tmp_path).values())
+
+
+def test_a_method_that_writes_into_its_class_loses_no_run(tmp_path, monkeypatch):
+    class Own(Method):
+        """A method."""
+
+        losses = []
+
+        def forward(self, step):
+            self.losses.append(len(step.labels))
+            return {"ce": step.logits.square().mean()}
+
+    monkeypatch.setitem(METHODS, "own", Own)
+    configs = [digits_config(method="own", epochs=1, seed=seed) for seed in (0, 1)]
+    first = configs[0].name
+    trained = quietly(configs, tmp_path)
+    assert [run.config.seed for run in trained] == [0, 1]
+    assert trained[0].folder.name == trained[0].result["name"] == first
+    assert digits_config(method="own", epochs=1).name != first  # by now it is another method
+
+
+@with_jobs
+def test_what_is_asked_for_is_trained_anew_and_what_it_builds_on_is_not(tmp_path, jobs):
+    config = digits_config(method="kd", epochs=1)
+    quietly([config], tmp_path)
+    before = {run.folder: run.finished_at for run in runs.all_runs(tmp_path)}
+    (run,) = quietly([config], tmp_path, jobs, retrain=True)
+    after = {run.folder: run.finished_at for run in runs.all_runs(tmp_path)}
+    assert [folder for folder in before if after[folder] > before[folder]] == [run.folder]
+
+
 @pytest.mark.slow
 def test_an_object_of_a_class_inside_a_function_reaches_other_processes(tmp_path):
     class Own(nn.Linear):
@@ -266,7 +317,7 @@ def runs_still(pid):
 # --- what fails ---
 
 
-def quietly(configs, folder, jobs, **where):
+def quietly(configs, folder, jobs=1, **where):
     return sweep(configs, jobs=jobs, runs=folder, device="cpu", progress=False, report=lambda line: None, **where)
 
 

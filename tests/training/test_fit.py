@@ -1,5 +1,6 @@
 import copy
 import errno
+import json
 import os
 import random
 import signal
@@ -293,6 +294,82 @@ def test_a_damaged_checkpoint_says_what_to_remove(tmp_path, checkpoint_every_epo
         fit_quietly(config, tmp_path)
     checkpoint.unlink()
     assert fit_quietly(config, tmp_path).finished
+
+
+# --- trained anew ---
+
+
+def trained_epochs(config, runs, **how):
+    """What `fit` returns, and the (method, epoch) that it trained."""
+    epochs = []
+    run = fit_quietly(config, runs, callbacks=[lambda c, history: epochs.append((c.method, len(history)))], **how)
+    return run, epochs
+
+
+def marked(run):
+    """A finished run with another number in its result, as if other code had trained it."""
+    result = run.result | {"last": run.result["last"] | {"all": -1.0}}
+    (run.folder / "result.json").write_text(json.dumps(result))
+    return contents(run)
+
+
+def test_a_finished_run_is_trained_anew_on_demand_and_its_teacher_is_not(tmp_path):
+    config = digits_config(method="kd")
+    before = marked(fit_quietly(config, tmp_path))
+    run, epochs = trained_epochs(config, tmp_path, retrain=True)
+    assert epochs == [("kd", 1), ("kd", 2)]
+    assert run.result["last"]["all"] >= 0
+    assert contents(run) == before
+    assert not (run.folder / "checkpoint.pt").exists()
+
+
+def test_a_retraining_that_is_stopped_leaves_the_old_result_and_goes_on(tmp_path, checkpoint_every_epoch):
+    config = digits_config(method="ce", epochs=4)
+    before = marked(fit_quietly(config, tmp_path))
+    with pytest.raises(Interrupted):
+        fit_quietly(config, tmp_path, retrain=True, callbacks=[stop_after(2, "ce")])
+    old, epochs = trained_epochs(config, tmp_path)
+    assert (old.result["last"]["all"], epochs) == (-1.0, [])
+    assert contents(old) == before
+    new, epochs = trained_epochs(config, tmp_path, retrain=True)
+    assert epochs == [("ce", 3), ("ce", 4)]
+    assert new.result["last"]["all"] >= 0
+    assert contents(new) == before
+    assert len(trained_epochs(config, tmp_path, retrain=True)[1]) == 4
+
+
+def test_a_state_older_than_the_result_is_no_part_of_a_retraining(tmp_path, checkpoint_every_epoch):
+    """A kill right after the result was written leaves one."""
+    config = digits_config(method="ce", epochs=3)
+    with pytest.raises(Interrupted):
+        fit_quietly(config, tmp_path, callbacks=[stop_after(2, "ce")])
+    checkpoint = tmp_path / config.name / "checkpoint.pt"
+    state = checkpoint.read_bytes()
+    fit_quietly(config, tmp_path)
+    checkpoint.write_bytes(state)
+    os.utime(checkpoint, ns=(0, 0))
+    assert len(trained_epochs(config, tmp_path, retrain=True)[1]) == 3
+
+
+@pytest.mark.parametrize("broken", [*FILES, "history.parquet", "result.json"])
+def test_a_retraining_that_is_killed_while_it_is_stored_mixes_nothing(tmp_path, monkeypatch, broken):
+    config = digits_config(method="ce")
+    before = marked(fit_quietly(config, tmp_path))
+    real = os.replace
+
+    def killed(source, target):
+        if target.name == broken:
+            raise SystemExit
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(SystemExit):
+        fit_quietly(config, tmp_path, retrain=True)
+    monkeypatch.undo()
+    assert not Run.open(config, tmp_path).finished
+    run = fit_quietly(config, tmp_path)
+    assert run.result["last"]["all"] >= 0
+    assert contents(run) == before
 
 
 # --- a full disk ---
