@@ -8,9 +8,11 @@ import inspect
 import json
 import os
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cached_property
+from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 
 import torch
@@ -31,12 +33,12 @@ BOOKKEEPING = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}  
 HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks") and "state_dict" not in name)
 
 
-def digest(record, digits):
+def digest(record: object, digits: int) -> str:
     """The first hexadecimal digits of the hash of a record of plain values."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:digits]
 
 
-def folder_fingerprint(folder, contents=()):
+def folder_fingerprint(folder: str | Path, contents: Iterable[Path] = ()) -> str:
     """Sixteen hexadecimal digits of a folder's files, their names and sizes, and of what is in the files `contents`."""
     walk = os.walk(folder, followlinks=True)
     found = (os.path.join(parent, name) for parent, _, names in walk for name in names)
@@ -46,7 +48,7 @@ def folder_fingerprint(folder, contents=()):
     return digest([rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)], 16)
 
 
-def tensors_fingerprint(tensors, text=""):
+def tensors_fingerprint(tensors: Iterable[torch.Tensor], text: str = "") -> str:
     """Eight hexadecimal digits of the values of tensors, and of a text."""
     found = hashlib.sha256(text.encode())
     for tensor in tensors:

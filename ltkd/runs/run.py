@@ -168,7 +168,7 @@ class Run:
         normalize = Normalizer(**self.result["normalization"])
         return predict(self.model(network), (normalize(batch) for batch in images.split(500)))
 
-    def load_checkpoint(self):
+    def load_checkpoint(self) -> dict | None:
         """The state stored last, or None. Beside a result it counts only if it is newer: then it belongs to the
         training that is to replace that result."""
         path = self.folder / "checkpoint.pt"
@@ -183,7 +183,15 @@ class Run:
         """Replace the stored state by `state`, as `checkpoint_bytes` made it."""
         write_bytes(self.folder / "checkpoint.pt", state)
 
-    def finish(self, network, logits, labels, class_counts, history, result):
+    def finish(
+        self,
+        network: torch.nn.Module,
+        logits: np.ndarray,
+        labels: np.ndarray,
+        class_counts: np.ndarray,
+        history: list[dict],
+        result: dict,
+    ) -> None:
         """Store everything that came out; `result.json` last, then drop the checkpoint, and what kills in the middle of
         writing may have left. A result of an earlier training goes first, so that nothing of it mixes with the new."""
         (self.folder / "result.json").unlink(missing_ok=True)

@@ -107,7 +107,7 @@ def fit(
             before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks)
         job = prepare(config, data, before=before, teacher=teacher, student=student, deadline=deadline, **how)
         with distributed.by_first(run.claimed, deadline.check):
-            if not distributed.agreed(run.finished and not retrain):  # another process may have finished it in the meantime
+            if not distributed.agreed(run.finished and not retrain):  # by another process, in the meantime
                 _train(run, job, data, progress, callbacks)
     if distributed.is_first() and not run.finished:
         raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")
