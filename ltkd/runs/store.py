@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import methods
+from .._support.fingerprint import of_a_library
 from .._support.storage import project_folder
 from ..config import RunConfig
 from ..errors import DataError, RunError
@@ -107,7 +109,9 @@ def _found(folder):
 
 def _current(run):
     """The run; RunError if it is the result of other code than its method has now."""
-    if run.finished and not run.result.get("name", run.config.id).endswith(run.config.id):
+    method = methods.METHODS[run.config.method]
+    may_differ = not of_a_library(method) or any(methods.revisions(method))
+    if may_differ and run.finished and not run.result.get("name", run.config.id).endswith(run.config.id):
         raise RunError(
             f"{run.folder} is the result of other code than method {run.config.method!r} has now; fit() its config to "
             f"train it with that code, or Run.load() this folder to read it"

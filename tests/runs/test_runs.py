@@ -247,8 +247,6 @@ def test_a_run_on_a_folder_that_has_moved_stays_in_the_table(own_copy, tmp_path)
     record = json.loads((own_copy.folder / "config.json").read_text()) | {"dataset": str(tmp_path / "moved")}
     record["dataset_version"] = "0123456789abcdef"  # as fit stores it
     (own_copy.folder / "config.json").write_text(json.dumps(record))
-    result = own_copy.result | {"name": RunConfig.from_dict(record).name}
-    (own_copy.folder / "result.json").write_text(json.dumps(result))
     assert len(runs.table(tmp_path)) == 1
 
 
