@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
 
@@ -160,10 +160,16 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, record):
-        """The config that `to_dict` wrote."""
+        """The config that `to_dict` wrote. Raises ConfigError for anything else."""
+        if not isinstance(record, dict):
+            raise ConfigError(f"a stored config must be a dict, not {type(record).__name__}")
         for name in record:
             if name not in SETTINGS:
                 raise unknown("field of a stored config", name, SETTINGS)
+        dataset = str(record.get("dataset", "digits"))
+        named = dataset in datasets.SOURCES or dataset.startswith(CUSTOM)
+        if not named and record.get("dataset_version") is None:  # which would be computed from all files of the folder
+            raise ConfigError("a stored config of a folder needs its dataset_version")
         return cls(**record)
 
     def to_dict(self):
@@ -173,7 +179,7 @@ class RunConfig:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in values.items()}
 
     @property
-    def id(self):
+    def id(self) -> str:
         """Ten hexadecimal digits that depend on all that determines the run, and not on the recipe's name.
 
         Only what differs from the plain defaults enters, so that a setting or option of a later version does not
@@ -181,12 +187,15 @@ class RunConfig:
         """
         method = methods.METHODS[self.method]
         code, revisions = class_code(method), methods.revisions(method)
+        record = self._identity | ({"code": code} if code else {})
+        return digest(record | ({"revisions": revisions} if any(revisions) else {}), 10)
+
+    @cached_property
+    def _identity(self):
+        """The part of `id` that cannot change: a method of one's own can, in a notebook."""
         plain = _plain_defaults()
         record = {k: v for k, v in self._unfilled().items() if v != plain[k] and k != "recipe"}
-        record["options"] = method.without_defaults(self.options)
-        record |= {"code": code} if code else {}
-        record |= {"revisions": revisions} if any(revisions) else {}
-        return digest(record, 10)
+        return record | {"options": methods.METHODS[self.method].without_defaults(self.options)}
 
     @property
     def name(self):
