@@ -375,7 +375,8 @@ DAMAGES = {
     "accuracy of a group is a word": last(head="x"),
     "accuracy is too much": last(all=250.0),
     "accuracy is not that of the confusion": last(all=99.99),
-    "source is a list": record("result.json", source=["x"]),
+    "fingerprint is a list": record("result.json", train_fingerprint=["x"]),
+    "class names are a number": record("result.json", class_names=3),
     "history is cut off": part("history.parquet", lambda data: b"PAR1"),
     "history of words": part("history.parquet", lambda data: parquet({"epoch": ["first"]})),
     "history without epochs": part("history.parquet", lambda data: parquet({"loss": [1.0]})),
@@ -435,7 +436,7 @@ def test_a_run_that_cannot_be_read_is_not_exported_and_the_file_stays(store, tmp
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(file, tmp_path):
     (tmp_path / "mine").write_text("no folder")
-    with pytest.raises(RunError, match="cannot write .*mine/runs: Not a directory"):
+    with pytest.raises(RunError, match=r"cannot write .*mine/runs: Not a directory"):
         archive.unpack([file], tmp_path / "mine" / "runs")
 
 
