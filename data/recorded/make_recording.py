@@ -32,10 +32,7 @@ WHOLE = ("teacher",)  # networks of which all training images are recorded; of t
 def main():
     given = arguments()
     configs = wanted(given)
-    packed = {run.config.id for run in runs.packed_runs(given.runs)}
-    if lacking := [config.name for config in configs.values() if config.id in packed]:
-        raise SystemExit(f"{lacking[0]} is packed there, without weights to be asked; choose another folder: --runs")
-    where = {"runs": given.runs, "data_root": given.data, "progress": False}
+    where = {"runs": given.runs, "data_root": given.data, "progress": False, "weights": True}
     finished = sweep(configs.values(), jobs=given.jobs, **where)  # which raises if one failed: nothing is recorded
     networks = dict(zip(configs, finished, strict=True))
     record(given, networks, load_dataset(configs["ltkd"], given.data))
@@ -118,7 +115,7 @@ def some_of_each_class(labels, n, seed):
 def write_run(folder, run, train_images, kept):
     """The run without its weights, and with logits of the images that are recorded, in float16."""
     folder.mkdir(parents=True)
-    config, result = run.config.to_dict(), portable(run.result) | {"recorded": True}
+    config, result = run.config.to_dict(), portable(run.result)
     (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
     (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
     write_history(folder, run.history)

@@ -1,4 +1,4 @@
-"""table and runs: what came out, and how it is carried from machine to machine."""
+"""table and runs: print results, and carry them from machine to machine."""
 
 import sys
 from pathlib import Path
@@ -10,7 +10,6 @@ from ..reproduce.grids import table_of
 from ..runs import archive
 from . import options, reports
 
-IMPORTED = "imported.zip"  # the file in the folder of the runs to which imported runs are added
 AS_TEXT = {"index": False, "na_rep": "-", "float_format": "%.2f"}
 LEGEND = (
     "accuracy in per cent, last epoch; mean ± 95 % interval over seeds, not over test images; head, medium, tail: "
@@ -23,11 +22,10 @@ def show_table(given):
     folders = given.runs or [None]
     for folder in given.runs or []:
         if not runs.runs_folder(folder).exists():
-            raise ConfigError(f"--runs {folder}: there is no such folder, or file of packed runs")
+            raise ConfigError(f"--runs {folder}: there is no such folder")
     if (given.against or given.claims) and not given.runs:
         folders = [None, *_recorded_runs()]
     finished = finished_in(folders)
-    say_what_is_passed_over(folders)
     if given.against:
         return _show_against(finished, table_of(given.against), given.csv)
     if not finished:
@@ -79,41 +77,43 @@ def _show_against(finished, table, csv):
 
 
 def carry_runs(given):
-    """Pack finished runs in a file, or add the runs of such files to those here."""
+    """Export finished runs to a file, or import the runs of such files."""
     if bool(given.export) == bool(given.imports):
         raise ConfigError("give either --export FILE or --import FILE [FILE ...]")
     if given.export:
-        say_what_is_passed_over(given.runs)
         export(finished_in(given.runs), given.export)
         return
     folder = runs.runs_folder(given.runs)
-    merged = archive.merge(given.imports, folder / IMPORTED, known=finished_in(given.runs))
-    print(f"added {len(merged.added)} runs to {folder / IMPORTED}" + _kept(merged.kept, str(folder)))
-    for name, (here, there) in merged.differing.items():
-        print(
-            f"{name} came out differently there ({there:.2f} %, here {here:.2f} %): what is here stays", file=sys.stderr
-        )
+    imported = archive.unpack(given.imports, folder)
+    print(f"added {len(imported.added)} runs to {folder}" + _kept(imported.kept, str(folder)))
+    for name, (here, there) in imported.differing.items():
+        if here is None:
+            why = f"is not finished here: finish it, or remove {folder / name} and import again"
+        else:
+            why = f"came out differently there ({there:.2f} %, here {here:.2f} %): what is here stays"
+        print(f"{name} {why}", file=sys.stderr)
 
 
 def export(finished, file):
     if not finished:
-        print(f"no finished run to pack; {file} is not written")
+        print(f"no finished run to export; {file} is not written")
         return
     added, kept = archive.pack(finished, file)
-    print(f"packed {len(added)} runs in {file} ({cost.number(Path(file).stat().st_size)}B)" + _kept(kept, "that file"))
+    print(
+        f"exported {len(added)} runs to {file} ({cost.number(Path(file).stat().st_size)}B)" + _kept(kept, "that file")
+    )
 
 
 def _kept(kept, where):
     return f"; {len(kept)} more were in {where} already and stay as they were" if kept else ""
 
 
-def finished_in(folder):
-    return [run for run in runs.all_runs(folder) if run.finished]
-
-
-def say_what_is_passed_over(folders):
-    for path, why in runs.strangers(folders).items():
+def finished_in(folders):
+    """The finished runs of these folders. What cannot be read there is named on stderr."""
+    store = runs.read_store(folders)
+    for path, why in store.strangers.items():
         print(f"passed over {path.name}: {why}", file=sys.stderr)
+    return [run for run in store.runs if run.finished]
 
 
 # --- options ---
@@ -128,7 +128,7 @@ def add_table(commands):
           python -m ltkd table
           python -m ltkd table --against ltkd-table1       the paper's numbers beside ours
           python -m ltkd table --claims                    what the papers say, on the runs at hand
-          python -m ltkd table --runs runs other.zip       folders of runs, and files of packed ones"""),
+          python -m ltkd table --runs runs runs-of-another-machine"""),
     )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--by-run", action="store_true", help="one row a run instead of means over seeds")
@@ -139,8 +139,7 @@ def add_table(commands):
         "--runs",
         metavar="FOLDER",
         nargs="+",
-        help="folders of runs, or files of packed ones (default: LTKD_RUNS, else runs; for --against and --claims "
-        "data/recorded/runs too)",
+        help="folders of runs (default: LTKD_RUNS, else runs; for --against and --claims data/recorded/runs too)",
     )
 
 
@@ -153,16 +152,16 @@ def add_runs(commands):
           python -m ltkd runs --export machine-a.zip
           python -m ltkd runs --import machine-a.zip machine-b.zip
           python -m ltkd runs --import machine-a.zip --runs data/recorded/runs
-          A packed run has its config, result and history, no weights and no logits: it counts in tables and is not
-          trained again by a sweep, but it cannot teach. A run that is there already is never replaced."""),
+          An imported run has its config, result and history, no weights and no logits: it counts in tables and is
+          not trained again, unless a run builds on it. A run that is there already is never replaced."""),
     )
-    parser.add_argument("--export", metavar="FILE", help="add all finished runs to this file")
+    parser.add_argument("--export", metavar="FILE", help="add all finished runs to this zip file")
     parser.add_argument(
         "--import",
         dest="imports",
         metavar="FILE",
         nargs="+",
-        help=f"add the runs of these files to {IMPORTED} in the folder of the runs",
+        help="add the runs of these files to the folder of the runs, after checking every byte",
     )
     parser.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: LTKD_RUNS, else runs)")
 

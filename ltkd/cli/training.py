@@ -12,7 +12,7 @@ from ..reproduce.grids import expand, names, read_grid
 from ..reproduce.sweep import describe, in_order, sweep
 from ..training.fit import fit, pick_device
 from . import options, reports
-from .results import export, finished_in, say_what_is_passed_over
+from .results import export, finished_in
 
 JOBS = Setting(1, "runs trained side by side, sharing the cores (1)", low=1)
 MINUTES = Setting(None, "stop in time; what was trained until then is stored", low=0, above=True, kind=float | None)
@@ -51,11 +51,11 @@ def run_sweep(given):
     jobs, minutes = JOBS.check("--jobs", given.jobs), MINUTES.check("--minutes", given.minutes)
     grid = read_grid(given.grid) if given.grid else {}
     configs = expand(grid | options.settings(given))
-    say_what_is_passed_over(given.runs)
     if given.retrain and given.minutes is not None:
         raise ConfigError("--retrain with --minutes would begin anew at every call; leave one of them out")
+    done = finished_in(given.runs)
     if given.dry_run:
-        return _say_what_it_costs(configs, given)
+        return _say_what_it_costs(configs, done, given)
     until = None if minutes is None else started + 60 * minutes
     finished, failed = _swept(configs, jobs=jobs, until=until, **options.where(given))
     left = len(configs) - len(finished) - len(failed)
@@ -67,7 +67,7 @@ def run_sweep(given):
         print(f"time is up with {left} runs to go; give the same command again to go on")
     if given.export:
         involved = {config.id for config in in_order(configs)}
-        export([run for run in finished_in(given.runs) if run.config.id in involved], given.export)
+        export([run for run in runs.all_runs(given.runs) if run.finished and run.config.id in involved], given.export)
     return 1 if failed or stuck else 3 if left else 0
 
 
@@ -85,12 +85,12 @@ def _moved(folder, since):
     return any(path.stat().st_mtime >= since - 1 for path in written)  # some file systems cut off the fraction
 
 
-def _say_what_it_costs(configs, given):
-    """Every setting with its seeds, what is left to do, and what that takes here."""
+def _say_what_it_costs(configs, done, given):
+    """Print every setting with its seeds, how many runs are left, and what they take here. done: finished runs."""
     anew = {config.id for config in configs} if given.retrain else ()
-    done = [run for run in finished_in(given.runs) if run.config.id not in anew]
+    done = [run for run in done if run.config.id not in anew]
     left = [config for config in configs if config.id not in {run.config.id for run in done}]
-    trained = {run.config.id for run in done if not isinstance(run, runs.PackedRun)}  # others have no weights to teach
+    trained = {run.config.id for run in done if run.has_weights}  # the others cannot teach
     needed = in_order(left, trained)
     print("\n".join(reports.settings(configs, {run.config.id for run in done})))
     print(
@@ -144,7 +144,7 @@ def add_sweep(commands):
     parser.add_argument("grid", nargs="?", help="a grid by its name (below), or a TOML file of settings and lists")
     options.add_option(parser, "jobs", JOBS, JOBS.help, default=JOBS.default)
     options.add_option(parser, "minutes", MINUTES, MINUTES.help, default=MINUTES.default)
-    parser.add_argument("--export", metavar="FILE", help="pack the finished runs in this file at the end")
+    parser.add_argument("--export", metavar="FILE", help="export the finished runs to this file at the end")
     parser.add_argument("--dry-run", action="store_true", help="list the runs, estimate what they cost here, and stop")
     options.add_settings(parser, repeated=True)
     options.add_places(parser)

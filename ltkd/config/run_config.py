@@ -160,10 +160,16 @@ class RunConfig:
 
     @classmethod
     def from_dict(cls, record):
-        """The config that `to_dict` wrote."""
+        """The config that `to_dict` wrote. Raises ConfigError for anything else."""
+        if not isinstance(record, dict):
+            raise ConfigError(f"a stored config must be a dict, not {type(record).__name__}")
         for name in record:
             if name not in SETTINGS:
                 raise unknown("field of a stored config", name, SETTINGS)
+        dataset = str(record.get("dataset", "digits"))
+        named = dataset in datasets.SOURCES or dataset.startswith(CUSTOM)
+        if not named and record.get("dataset_version") is None:  # which would be computed from all files of the folder
+            raise ConfigError("a stored config of a folder needs its dataset_version")
         return cls(**record)
 
     def to_dict(self):
@@ -180,9 +186,8 @@ class RunConfig:
         rename the runs that came before it. The code of a method of the user's own is taken when the id is first asked
         for; `fit` and `sweep` look again.
         """
-        method = methods.METHODS[self.method]
+        method, plain = methods.METHODS[self.method], _plain_defaults()
         code, revisions = class_code(method), methods.revisions(method)
-        plain = _plain_defaults()
         record = {k: v for k, v in self._unfilled().items() if v != plain[k] and k != "recipe"}
         record["options"] = method.without_defaults(self.options)
         record |= {"code": code} if code else {}

@@ -3,16 +3,26 @@
   mine = SavedLogits({"teacher": {"train": (logits, labels), "test": (logits, labels)}}, class_counts)
   widgets.teacher_bias(mine)
 
-A Recording has the same methods, and `SavedLogits.of` takes either.
+`SavedLogits.of_runs` makes them of runs, `recorded.recording` reads those that come with the project.
 """
 
 import numpy as np
 import torch
 
-from ..errors import ConfigError, DataError, unknown
+from ..errors import ConfigError, DataError, RunError, unknown
 from ..groups import ClassGroups
 
 SPLITS = {"train": "long-tailed training images", "test": "balanced test images"}
+
+
+def check_logits(source):
+    """`source` itself. Raises ConfigError unless it is SavedLogits."""
+    if isinstance(source, SavedLogits):
+        return source
+    raise ConfigError(
+        f"a {type(source).__name__} is not SavedLogits: give recorded.recording(name), SavedLogits.of_runs(runs, data) "
+        f"or SavedLogits({{name: {{'train': (logits, labels), 'test': (logits, labels)}}}}, class_counts)"
+    )
 
 
 class SavedLogits:
@@ -20,10 +30,12 @@ class SavedLogits:
 
     networks: {name: {"train": (logits, labels), "test": (logits, labels)}}, arrays or tensors; one of the two may be
     missing. All networks saw the same images in the same order; one may have seen only the first of them.
-    class_counts (C,): training images of each class; class_names: 0, 1, 2, ... unless given.
+    class_counts (C,): training images of each class; class_names: 0, 1, 2, ... unless given. runs: {name: Run} of those
+    networks that have one; title: one line on what it is. Raises ConfigError or DataError for what does not fit.
     """
 
-    def __init__(self, networks, class_counts, class_names=None):
+    def __init__(self, networks, class_counts, class_names=None, *, runs=None, title=""):
+        self.runs, self.title = dict(runs or {}), title
         self.class_counts = np.asarray(class_counts)
         n_classes = len(self.class_counts)
         self.class_names = tuple(map(str, range(n_classes) if class_names is None else class_names))
@@ -42,20 +54,6 @@ class SavedLogits:
         }
 
     @classmethod
-    def of(cls, source):
-        """`source` itself, or the logits of a Recording, read once."""
-        if isinstance(source, cls):
-            return source
-        wanted = ("names", "train", "test", "class_counts", "class_names")
-        if missing := [name for name in wanted if not hasattr(source, name)]:
-            raise ConfigError(
-                f"a {type(source).__name__} has no {missing[0]!r}: give a Recording, or SavedLogits({{name: {{'train': "
-                f"(logits, labels), 'test': (logits, labels)}}}}, class_counts)"
-            )
-        networks = {name: {"train": source.train(name), "test": source.test(name)} for name in source.names}
-        return cls(networks, source.class_counts, source.class_names)
-
-    @classmethod
     def of_runs(cls, runs, data, *, seed=0):
         """What trained networks say of a data set's images, shuffled as one epoch shows them.
 
@@ -69,7 +67,24 @@ class SavedLogits:
             name: {"train": (run.predict(train.images), train.labels), "test": (run.logits[test_order], test.labels)}
             for name, run in runs.items()
         }
-        return cls(networks, data.class_counts, data.class_names)
+        return cls(networks, data.class_counts, data.class_names, runs=runs)
+
+    @classmethod
+    def of_tests(cls, runs, *, seed=0):
+        """The test logits that runs stored, shuffled by the seed; of the runs that have some, all that were tested on
+        the same images as the first.
+
+        runs: {name: Run}. Raises RunError if none has logits.
+        """
+        runs = {name: run for name, run in runs.items() if run.has_logits}
+        if not runs:
+            raise RunError("these runs hold no logits: give a recording, or runs that were trained here")
+        first = next(iter(runs.values()))
+        same = {n: r for n, r in runs.items() if np.array_equal(r.labels, first.labels)}
+        same = {n: r for n, r in same.items() if len(r.class_counts) == len(first.class_counts)}
+        order = np.random.default_rng(seed).permutation(len(first.labels))
+        networks = {name: {"test": (run.logits[order], run.labels[order])} for name, run in same.items()}
+        return cls(networks, first.class_counts, first.result["class_names"], runs=same)
 
     def splits(self, *names):
         """The halves of the data, of 'train' and 'test', that all these networks have."""

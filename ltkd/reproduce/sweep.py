@@ -31,7 +31,8 @@ def sweep(
     """`fit` every config; an error in one stops only those that build on it.
 
     Args:
-        configs: what to train. Runs that are finished are not trained again without `retrain`.
+        configs: what to train. Runs that are finished are not trained again without `retrain`, unless their weights are
+            not stored and `weights=True`, or a run that is to be trained builds on them.
         jobs: how many runs are trained side by side, in processes that share the cores and the teachers' logits.
         report: called with one line a run, unless None.
         until: when to stop, in seconds since 1970. Runs in training are stored then, as after Ctrl-C, and are neither
@@ -72,6 +73,8 @@ def _outcomes(wanted, jobs, until, where) -> Iterator[tuple[RunConfig, Outcome]]
     """The outcome of every config of {id: config}: stored runs first, then trained ones as they finish."""
     stored = {run.config.id: run for run in all_runs(where.get("runs")) if run.finished}
     stored = {i: run for i, run in stored.items() if i not in where["retrain"]}
+    if where.get("weights"):
+        stored = {i: run for i, run in stored.items() if run.has_weights}
     yield from ((config, stored[i]) for i, config in wanted.items() if i in stored)
     missing = [config for i, config in wanted.items() if i not in stored]
     if not any(where.get(role) is not None for role in OBJECTS):
@@ -86,8 +89,8 @@ def _outcomes(wanted, jobs, until, where) -> Iterator[tuple[RunConfig, Outcome]]
         stack.callback(executor.close)
         if jobs > 1:
             _check_understood(executor, missing, {role: where.get(role) for role in OBJECTS})
-        for config, outcome in _trained(executor, missing, until, where):
-            if config.id in wanted or isinstance(outcome, TimeUp):
+        for config, outcome in _trained(executor, missing, until, {**where, "weights": True}):
+            if (config.id in wanted and config.id not in stored) or isinstance(outcome, TimeUp):
                 yield config, outcome
 
 

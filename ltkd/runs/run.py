@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import os
+from collections.abc import Callable
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -21,14 +22,23 @@ from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
 
+REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
+_RETRAIN = "train it here to have it: fit(run.config, weights=True)"
+OPTIONAL = {"student.safetensors": "weights", "logits.npz": "logits", "test.npz": "logits"}  # see Run
 
-def runs_folder(folder=None):
+
+def runs_folder(folder: str | Path | None = None) -> Path:
     """The folder that holds the runs: `folder`, else LTKD_RUNS, else `runs` of the project."""
     return Path(folder or os.environ.get("LTKD_RUNS") or project_folder() / "runs").expanduser()
 
 
 class Run:
-    """A stored run, finished or not. Open one with `Run.open(config, folder)` or `Run.load(its_folder)`."""
+    """A stored run, finished or not. Open one with `Run.open(config, folder)` or `Run.load(its_folder)`.
+
+    A finished run that was imported or recorded may lack its weights (student.safetensors), and may hold test.npz in
+    place of logits.npz: then `class_counts`, `per_class` and `confusion` are there, and `logits` and `model` raise
+    RunError.
+    """
 
     def __init__(self, folder, config):
         self.folder, self.config = Path(folder), config
@@ -52,14 +62,14 @@ class Run:
         return cls(folder, config)
 
     @classmethod
-    def load(cls, folder):
-        """The run stored in `folder`. Raises RunError where what it is, or what came out of it, cannot be read."""
+    def load(cls, folder: str | Path) -> "Run":
+        """The run stored in `folder`. Raises RunError if its config.json or result.json cannot be read."""
         try:
-            run = cls(folder, RunConfig.from_dict(json.loads((Path(folder) / "config.json").read_text())))
-        except (OSError, ValueError, TypeError) as error:
+            run = cls(folder, RunConfig.from_dict(parse_json((Path(folder) / "config.json").read_bytes())))
+        except Exception as error:  # a config that somebody edited may raise anything
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
-        if run.finished and not (isinstance(run.result, dict) and {"last", "best"} <= set(run.result)):
-            raise RunError(f"{folder} is not a run of this version: its result.json holds no accuracies")
+        if run.finished and (problem := problem_of(run.result)):
+            raise RunError(f"{folder} is not a run of this version: its result.json {problem}")
         return run
 
     @contextmanager
@@ -78,18 +88,28 @@ class Run:
         self._write_json("config.json", self.config.to_dict())
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         return (self.folder / "result.json").is_file()
 
     @property
-    def finished_at(self):
-        """When the run was finished, in seconds since 1970."""
+    def has_weights(self) -> bool:
+        """True if the student's weights are stored: only then can the run teach or be continued."""
+        return (self.folder / "student.safetensors").is_file()
+
+    @property
+    def has_logits(self) -> bool:
+        """True if the test logits are stored."""
+        return (self.folder / "logits.npz").is_file()
+
+    @property
+    def finished_at(self) -> float:
+        """When the run was finished here, or imported, in seconds since 1970."""
         return (self.folder / "result.json").stat().st_mtime
 
     @cached_property
     def result(self):
         """What came out: accuracies of the last and the best epoch, data, hardware, recipe, overrides, assumptions."""
-        return self._read("result.json", json.loads)
+        return self.read("result.json", parse_json)
 
     @cached_property
     def history(self):
@@ -97,39 +117,50 @@ class Run:
         KL divergence, and in `teacher_mass` and `rebalanced_mass` one list a batch of its summed group mass."""
         import pandas as pd
 
-        return self._read("history.parquet", lambda data: pd.read_parquet(io.BytesIO(data)))
-
-    def batch_mass(self):
-        """The teacher's group mass of every batch (DataFrame): epoch, batch, group, before, after rebalancing."""
-        import pandas as pd
-
-        names = self.result["groups"]
-        rows = [
-            (row.epoch, batch, name, before[g], after[g])
-            for row in self.history.itertuples()
-            for batch, (before, after) in enumerate(zip(row.teacher_mass, row.rebalanced_mass, strict=True))
-            for g, name in enumerate(names)
-        ]
-        return pd.DataFrame(rows, columns=["epoch", "batch", "group", "before", "after"])
+        return self.read("history.parquet", lambda data: pd.read_parquet(io.BytesIO(data)))
 
     @cached_property
     def _arrays(self):
-        return self._read("logits.npz", lambda data: dict(np.load(io.BytesIO(data), allow_pickle=False)))
+        return self.read("logits.npz", _parse_arrays)
+
+    @cached_property
+    def _counts(self):
+        return self.read("test.npz", _parse_arrays)
 
     @property
-    def logits(self):
-        """The student's logits on the test set, last epoch: float32 (N, C)."""
+    def logits(self) -> np.ndarray:
+        """The student's logits on the test set, last epoch: float32 (N, C). Raises RunError if they are not stored."""
         return self._arrays["logits"].astype(np.float32, copy=False)
 
     @property
-    def labels(self):
-        """Labels of the test set: (N,)."""
+    def labels(self) -> np.ndarray:
+        """Labels of the test set: (N,). Raises RunError if they are not stored."""
         return self._arrays["labels"]
 
     @property
-    def class_counts(self):
+    def class_counts(self) -> np.ndarray:
         """Training images of each class: (C,)."""
-        return self._arrays["class_counts"]
+        return (self._arrays if self.has_logits else self._counts)["class_counts"]
+
+    @property
+    def per_class(self) -> np.ndarray:
+        """Test images of each class that were classified correctly, last epoch: int (C,)."""
+        if not self.has_logits:
+            return self._counts["hits"]
+        hits = self.logits.argmax(1) == self.labels
+        return np.bincount(self.labels[hits], minlength=len(self.class_counts)).astype(np.int32)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """Test images by true class (rows) and predicted class (columns), last epoch: int (C, C). Raises RunError for
+        a run of very many classes that was imported."""
+        if not self.has_logits:
+            if "confusion" not in self._counts:
+                raise RunError(f"{self.folder}/test.npz holds no confusion of so many classes; {_RETRAIN}")
+            return self._counts["confusion"]
+        classes = len(self.class_counts)
+        pairs = np.bincount(classes * self.labels + self.logits.argmax(1), minlength=classes**2)
+        return pairs.reshape(classes, classes).astype(np.int32)
 
     @torch_defaults()
     def model(self, network=None):
@@ -143,9 +174,7 @@ class Run:
             network = copy.deepcopy(network)  # the method may change it
         with own_randomness("cpu", 0):  # what a method adds to the network is drawn, and then replaced
             network = self._wrapped(network, self.config)
-        if self.finished and self.result.get("recorded"):
-            raise RunError(f"{self.config.name} was recorded without its weights; fit() its config to train it anew")
-        network.load_state_dict(self._read("student.safetensors", load_tensors))
+        network.load_state_dict(self.read("student.safetensors", load_tensors))
         return network.eval()
 
     def _wrapped(self, network, config):
@@ -192,11 +221,11 @@ class Run:
         history: list[dict],
         result: dict,
     ) -> None:
-        """Store everything that came out; `result.json` last, then drop the checkpoint, and what kills in the middle of
-        writing may have left. A result of an earlier training goes first, so that nothing of it mixes with the new."""
+        """Store the outcome, `result.json` last, then remove the checkpoint and the temporary files of killed processes.
+
+        The result of an earlier training, or of an import, is removed first, so that old and new never mix.
+        """
         (self.folder / "result.json").unlink(missing_ok=True)
-        for name in ("result", "history", "_arrays"):
-            vars(self).pop(name, None)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
         write_bytes(self.folder / "student.safetensors", save_tensors(weights))
         buffer = io.BytesIO()
@@ -204,21 +233,59 @@ class Run:
         write_bytes(self.folder / "logits.npz", buffer.getvalue())
         write_bytes(self.folder / "history.parquet", _parquet(history))
         self._write_json("result.json", result)
-        for left_over in (self.folder / "checkpoint.pt", *self.folder.glob(f"{TEMPORARY}*")):
+        for name in ("checkpoint.pt", "test.npz"):
+            (self.folder / name).unlink(missing_ok=True)
+        for left_over in self.folder.glob(f"{TEMPORARY}*"):
             left_over.unlink(missing_ok=True)
+        for name in ("result", "history", "_arrays", "_counts"):
+            self.__dict__.pop(name, None)
 
     def _write_json(self, name, record):
         write_bytes(self.folder / name, (json.dumps(record, indent=2) + "\n").encode())
 
-    def _read(self, name, decode):
+    def read(self, name: str, decode: Callable = bytes) -> object:
+        """What `decode` makes of the bytes of one of the run's files. Raises RunError if the file is missing, or if
+        `decode` raises."""
         path = self.folder / name
         if not path.is_file():
-            state = "is damaged" if self.finished else "is not finished: fit() its config to go on"
-            raise RunError(f"{path} is missing; this run {state}")
+            raise RunError(f"{path} is missing; {self._why_missing(name)}")
         try:
             return decode(path.read_bytes())
         except Exception as error:  # every format has its own errors for a file that was cut off
             raise RunError(f"{path} is damaged ({error}); remove {self.folder} to train this run again") from error
+
+    def _why_missing(self, name):
+        if not self.finished:
+            return "this run is not finished: fit() its config to go on"
+        if name in OPTIONAL:
+            return f"this run was stored without its {OPTIONAL[name]}; {_RETRAIN}"
+        return "this run is damaged"
+
+
+def parse_json(data: bytes) -> object:
+    """The value of a JSON text. NaN, which is not JSON, is read as None, for the sake of older results. Raises
+    ValueError if it is no JSON."""
+    try:
+        return json.loads(data, parse_constant={"NaN": None}.__getitem__)
+    except (KeyError, RecursionError) as error:
+        raise ValueError(f"no JSON: {error}") from error
+
+
+def problem_of(result: object) -> str | None:
+    """What makes a result.json unfit for a table; None if nothing does. None as an accuracy is that of a group without
+    test images."""
+    for epoch in ("last", "best"):
+        scores = result.get(epoch) if isinstance(result, dict) else None
+        scores = [scores.get(name) for name in REPORTED] if isinstance(scores, dict) else [None]
+        if scores[0] is None or not all(s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores):
+            return f"has no accuracies from 0 to 100 of its {epoch} epoch"
+    if not isinstance(result.get("train_fingerprint", ""), str):
+        return "has a train_fingerprint that is no text"
+    return None
+
+
+def _parse_arrays(data):
+    return dict(np.load(io.BytesIO(data), allow_pickle=False))
 
 
 @torch.no_grad()

@@ -47,6 +47,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     until: float | None = None,
     retrain: bool = False,
+    weights: bool = False,
 ) -> Run:
     """Train the run that `config` describes; resume it if it was stopped, load it if it is finished.
 
@@ -71,6 +72,7 @@ def fit(
         until: when to stop, in seconds since 1970.
         retrain: train this run anew, but not those that it builds on, although it is finished. The old result stays
             until the new one replaces it. A retraining that was stopped goes on with retrain=True.
+        weights: train a finished run again if its weights are not stored, as after an import.
 
     Returns:
         The finished run.
@@ -91,27 +93,31 @@ def fit(
     """
     config = with_objects(config, teacher, student, dataset)
     run = Run.open(config, runs)
-    if run.finished and not retrain and not distributed.is_one_of_several():
+    if _is_done(run, weights, retrain) and not distributed.is_one_of_several():
         return run
     device = pick_device(distributed.own_device(device))
     deadline = Deadline(until)
     how = {"device": device, "workers": workers, "cache": cache, "compile": compile}
     with distributed.group(device):
-        if distributed.agreed(run.finished and not retrain):
+        if distributed.agreed(_is_done(run, weights, retrain)):
             return run
         data = load_dataset(config.data, data_root, dataset)
         before = {}
         for role, first in config.builds_on(data.class_counts).items():
             own = _objects_of(role, first, teacher, student)
             where = {"runs": runs, "data_root": data_root, "dataset": dataset, "until": until}
-            before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks)
+            before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks, weights=True)
         job = prepare(config, data, before=before, teacher=teacher, student=student, deadline=deadline, **how)
         with distributed.by_first(run.claimed, deadline.check):
-            if not distributed.agreed(run.finished and not retrain):  # by another process, in the meantime
+            if not distributed.agreed(_is_done(run, weights, retrain)):  # another process may have finished it
                 _train(run, job, data, progress, callbacks)
     if distributed.is_first() and not run.finished:
         raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")
     return run
+
+
+def _is_done(run: Run, weights: bool, retrain: bool) -> bool:
+    return run.finished and not retrain and (run.has_weights or not weights)
 
 
 def _objects_of(role: str, config: RunConfig, teacher, student) -> dict[str, nn.Module | None]:

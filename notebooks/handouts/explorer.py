@@ -26,7 +26,7 @@ MEASURES = {"test": "test accuracy, %", "train": "training accuracy, %", "within
 
 
 def page(recording, *, links):
-    """The HTML page on a Recording."""
+    """The HTML page on a recording."""
     sets = logits_of(recording)
     panels = [counts(recording), mass(recording, sets), decomposition(recording), prior(recording), training(recording)]
     data = {

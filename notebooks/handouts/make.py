@@ -14,7 +14,7 @@ import nbformat
 
 from ltkd._support.storage import write_bytes
 from ltkd.errors import LtkdError
-from ltkd.explore.recorded import Recording, recording
+from ltkd.explore.recorded import read_recording, recording
 
 try:
     import explorer
@@ -41,7 +41,7 @@ def main():
     for path, notebook in notebooks.items():
         store(given.out / path, pages.page(notebook, path, links=links(path, notebooks), pages={*notebooks, EXPLORER}))
     try:
-        data = Recording(given.recording) if given.recording else recording("cifar100-lt")
+        data = read_recording(given.recording) if given.recording else recording("cifar100-lt")
         store(given.out / EXPLORER, explorer.page(data, links=[("Contents", "index.html")]))
     except (LtkdError, OSError) as error:
         store(given.out / "index.html", contents(notebooks, with_explorer=False))

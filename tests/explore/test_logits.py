@@ -7,6 +7,7 @@ from helpers import digits_config
 
 from ltkd import ConfigError, DataError, fit
 from ltkd.explore.logits import SavedLogits
+from ltkd.explore.widgets import teacher_bias
 from ltkd.training.fit import load_dataset
 
 COUNTS = np.array([30, 10, 5])
@@ -31,25 +32,6 @@ def test_of_two_networks_the_common_first_images_are_taken():
     np.testing.assert_array_equal(teacher, saved.train("a")[0][:5])
 
 
-class Recorded:
-    """What a Recording has, and no more."""
-
-    names, class_counts, class_names = ("a", "b"), COUNTS, ("x", "y", "z")
-
-    def train(self, name):
-        return pair(6, seed=len(name))
-
-    def test(self, name):
-        return pair(4, seed=len(name))
-
-
-def test_a_recording_is_read_as_it_is():
-    saved = SavedLogits.of(Recorded())
-    assert saved.names == ("a", "b") and saved.class_names == ("x", "y", "z")
-    np.testing.assert_allclose(saved.test("b")[0], pair(4, seed=1)[0], rtol=1e-6)
-    assert SavedLogits.of(saved) is saved
-
-
 def test_runs_answer_on_shuffled_images(tmp_path):
     config = digits_config(method="ce")
     run = fit(config, runs=tmp_path, device="cpu", progress=False)
@@ -58,6 +40,7 @@ def test_runs_answer_on_shuffled_images(tmp_path):
     assert np.sort(labels).tolist() == np.sort(run.labels).tolist() and (labels != run.labels).any()
     assert (logits.argmax(1) == labels).mean() == pytest.approx(run.result["last"]["all"] / 100)
     assert len(saved.train("student")[1]) == run.class_counts.sum()
+    assert saved.runs == {"student": run}
 
 
 BAD = {
@@ -91,5 +74,5 @@ def test_unknown_networks_and_halves_are_named():
 
 
 def test_something_else_is_refused():
-    with pytest.raises(ConfigError, match="give a Recording"):
-        SavedLogits.of({"teacher": 1})
+    with pytest.raises(ConfigError, match="a dict is not SavedLogits: give recorded"):
+        teacher_bias({"teacher": 1})

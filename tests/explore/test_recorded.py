@@ -42,7 +42,7 @@ def test_the_recorded_teacher_is_biased_and_the_balanced_one_is_not(recording):
 
 
 def test_a_recorded_run_says_that_it_has_no_weights(recording):
-    with pytest.raises(RunError, match="recorded without its weights"):
+    with pytest.raises(RunError, match="stored without its weights"):
         recording.runs["ltkd"].model()
 
 

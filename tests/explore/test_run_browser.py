@@ -11,7 +11,7 @@ from ltkd import LtkdError, Run, metrics, runs
 from ltkd.explore import recorded, widgets
 from ltkd.explore.plots import accuracy_by_size, class_confusions, group_confusions, trade
 from ltkd.explore.widgets.run_browser import ACCURACY, BY_SIZE, CLASSES, GROUPS, HISTORY, TRADE, VIEWS
-from ltkd.explore.widgets.run_list import Shelf
+from ltkd.explore.widgets.run_list import RunList
 from ltkd.runs import archive
 
 REDRAW = 0.3  # of the processor's seconds: three times what is promised, for slow machines
@@ -19,7 +19,7 @@ REDRAW = 0.3  # of the processor's seconds: three times what is promised, for sl
 
 @pytest.fixture
 def recording():
-    return recorded.recording(recorded.recordings()[0])
+    return recorded.recording("cifar100-lt")
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def browser(store):
 
 def of(browser, setting):
     """The runs of one setting."""
-    return [run for name, run in browser.shelf.runs.items() if browser.shelf.setting(name) == setting]
+    return [run for name, run in browser.run_list.runs.items() if browser.run_list.setting(name) == setting]
 
 
 def show(browser, view, *chosen):
@@ -44,7 +44,7 @@ def test_the_table_lists_every_run_with_its_accuracies(browser, store):
     names = [name for _, name in browser.rows.options]
     assert sorted(names) == [f"{kind} seed {seed}" for kind in ("kd", "ltkd", "teacher") for seed in (0, 1)]
     assert browser.rows.value == tuple(names)
-    run = browser.shelf.runs["ltkd seed 1"]
+    run = browser.run_list.runs["ltkd seed 1"]
     line = {name: text for text, name in browser.rows.options}["ltkd seed 1"].split("\u00a0")
     accuracies = [f"{run.result['last'][group]:.1f}" for group in ("all", "head", "medium", "tail")]
     assert [cell for cell in line if cell][-4:] == accuracies
@@ -97,7 +97,7 @@ def test_accuracy_by_size_is_the_mean_over_seeds(browser):
 
 
 def test_one_run_shows_its_single_classes_too(recording):
-    browser = widgets.RunBrowser(recording, show=BY_SIZE)
+    browser = widgets.RunBrowser(recording.runs, show=BY_SIZE)
     browser.rows.value = ("ltkd",)
     dots, line = browser.figure.data
     logits, labels = recording.test("ltkd")
@@ -125,7 +125,7 @@ def test_confusion_of_groups_is_the_mean_of_the_seeds(browser):
 
 
 def test_confusion_of_classes_goes_from_most_to_fewest_images(recording):
-    browser = widgets.RunBrowser(recording, show=CLASSES)
+    browser = widgets.RunBrowser(recording.runs, show=CLASSES)
     browser.rows.value = ("teacher",)
     logits, labels = recording.test("teacher")
     order = np.argsort(-recording.class_counts, kind="stable")
@@ -136,13 +136,13 @@ def test_confusion_of_classes_goes_from_most_to_fewest_images(recording):
 
 
 def test_more_settings_than_panels_are_announced(recording):
-    browser = widgets.RunBrowser(recording, show=GROUPS)
+    browser = widgets.RunBrowser(recording.runs, show=GROUPS)
     assert sum(trace.type == "heatmap" for trace in browser.figure.data) == 4
     assert "first 4 of 6 settings" in browser.note.value
 
 
 def test_classes_go_by_the_long_tailed_runs(recording):
-    browser = widgets.RunBrowser(recording, show=BY_SIZE)
+    browser = widgets.RunBrowser(recording.runs, show=BY_SIZE)
     assert "balanced teacher had other numbers of images" in browser.note.value
     sizes = [trace.x for trace in browser.figure.data]
     assert all(np.array_equal(sizes[0], other) for other in sizes)
@@ -151,7 +151,7 @@ def test_classes_go_by_the_long_tailed_runs(recording):
 def test_history_overlays_the_curves_chosen(browser):
     figure = show(browser, HISTORY, "kd seed 0", "ltkd seed 0")
     browser.panel["curves"].value = "loss terms"
-    history = browser.shelf.runs["ltkd seed 0"].history
+    history = browser.run_list.runs["ltkd seed 0"].history
     drawn = [tuple(trace.y) for trace in figure.data if trace.name == "ltkd"]
     assert tuple(history["loss_within"]) in drawn and {trace.name for trace in figure.data} == {"kd", "ltkd"}
 
@@ -170,11 +170,11 @@ def test_no_row_chosen_breaks_nothing(browser, view):
     assert "Error" not in browser.note.value.replace("RunError", "")
 
 
-def test_it_takes_runs_a_dict_and_a_recording(store, recording):
+def test_it_takes_runs_a_dict_and_the_name_of_a_recording(store, recording):
     given = [run for run in runs.all_runs(store) if run.finished]
-    assert set(Shelf(given).runs) == set(Shelf(store).runs)
-    assert set(Shelf({"a": given[0], "b": given[1]}).runs) == {"a", "b"}
-    assert tuple(Shelf(recording).runs) == recording.names == tuple(Shelf(recording.runs).runs)
+    assert set(RunList(given).runs) == set(RunList(store).runs)
+    assert set(RunList({"a": given[0], "b": given[1]}).runs) == {"a", "b"}
+    assert tuple(RunList("cifar100-lt").runs) == recording.names == tuple(RunList(recording.runs).runs)
 
 
 @pytest.mark.parametrize(("field", "value"), [("n_groups", 2), ("epochs", 9), ("student", "resnet8")])
@@ -183,7 +183,7 @@ def test_settings_that_differ_are_in_the_name_and_never_averaged(store, tmp_path
     folder = shutil.copytree(run.folder, tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {field: value}))
-    settings = list(Shelf([run, Run.load(folder)]).table["setting"])
+    settings = list(RunList([run, Run.load(folder)]).table["setting"])
     assert len(set(settings)) == 2 and str(value) in settings[1]
 
 
@@ -200,16 +200,16 @@ def crossed(store, tmp_path):
 
 def test_runs_that_differ_in_their_subset_are_all_there(crossed):
     browser = widgets.RunBrowser(crossed)
-    assert set(browser.shelf.runs) == {f"ltkd subset {subset} seed {seed}" for subset in (0, 1) for seed in (0, 1)}
+    assert set(browser.run_list.runs) == {f"ltkd subset {subset} seed {seed}" for subset in (0, 1) for seed in (0, 1)}
     assert "mean of 4 seeds" in show(browser, ACCURACY).layout.title.text
-    stacks = browser._by_setting(list(browser.shelf.runs), lambda run: run.result["last"]["all"], "all")
+    stacks = browser._by_setting(list(browser.run_list.runs), lambda run: run.result["last"]["all"], "all")
     assert {name: len(stack) for name, stack in stacks.items()} == {"ltkd": 4}
 
 
 def test_runs_that_nothing_else_tells_apart_have_their_place_in_the_name(store, tmp_path):
     run = Run.load(next(store.glob("*-kd-s0-*")))
     copy = Run.load(shutil.copytree(run.folder, tmp_path / "copy"))
-    names = list(Shelf([run, copy]).runs)
+    names = list(RunList([run, copy]).runs)
     assert len(names) == 2 and names[1].endswith(f"{run.config.id} in {tmp_path} seed 0")
 
 
@@ -219,57 +219,61 @@ def test_a_profile_of_counts_is_short_in_a_name_and_never_mixed_with_another(sto
         folder = shutil.copytree(run.folder, tmp_path / f"{sum(counts)}")
         (folder / "config.json").write_text(json.dumps(run.config.to_dict() | {"profile": counts}))
         found.append(Run.load(folder))
-    assert list(Shelf([run, found[0]]).runs) == ["kd exp", "kd 90, 90, 90, …"]
-    assert len(set(Shelf(found).table["setting"])) == 3
+    assert list(RunList([run, found[0]]).runs) == ["kd exp", "kd 90, 90, 90, …"]
+    assert len(set(RunList(found).table["setting"])) == 3
+
+
+def carried(found, folder):
+    """The folder that these runs were exported from and imported into."""
+    archive.pack(found, folder / "a.zip")
+    archive.unpack([folder / "a.zip"], folder / "imported")
+    return folder / "imported"
 
 
 @pytest.fixture(scope="module")
-def unpacked_and_packed(store, tmp_path_factory):
-    """Browsers of the same runs: in folders, in a folder with a file of them, in that file."""
-    packed = tmp_path_factory.mktemp("packed")
-    archive.pack(runs.all_runs(store), packed / "a.zip")
-    return [widgets.RunBrowser(source, baseline="kd") for source in (store, packed, packed / "a.zip")]
+def own_and_imported(store, tmp_path_factory):
+    """Browsers of the same runs, trained here and imported."""
+    imported = carried(runs.all_runs(store), tmp_path_factory.mktemp("elsewhere"))
+    return [widgets.RunBrowser(source, baseline="kd") for source in (store, imported)]
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_packed_runs_are_drawn_as_their_folders_are(unpacked_and_packed, view):
+def test_imported_runs_are_drawn_as_others_are(own_and_imported, view):
     numbers = []
-    for browser in unpacked_and_packed:
-        everything = show(browser, view, *sorted(browser.shelf.runs)).to_plotly_json()["data"]
+    for browser in own_and_imported:
+        everything = show(browser, view, *sorted(browser.run_list.runs)).to_plotly_json()["data"]
         assert len(browser.rows.options) == 6 and "Left out" not in browser.note.value
         figures = [everything, show(browser, view, "kd seed 0").to_plotly_json()["data"]]
         numbers.append([[(t["type"], t.get("x"), t.get("y"), t.get("z")) for t in traces] for traces in figures])
     np.testing.assert_equal(numbers[1], numbers[0])
-    np.testing.assert_equal(numbers[2], numbers[0])
 
 
-def test_what_packed_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
+def test_what_imported_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MOST_CLASSES", 9)
-    archive.pack(runs.all_runs(store), tmp_path / "a.zip")
-    browser = widgets.RunBrowser(tmp_path, show=GROUPS)
-    assert browser.note.value.count("packed runs of so many classes hold no confusion") == 1
+    browser = widgets.RunBrowser(carried(runs.all_runs(store), tmp_path), show=GROUPS)
+    assert browser.note.value.count("holds no confusion of so many classes") == 6
     assert "ltkd seed 0" in browser.note.value
-    with pytest.raises(LtkdError, match="packed runs hold no logits"):
-        browser.shelf.answers()
+    with pytest.raises(LtkdError, match="these runs hold no logits"):
+        browser.run_list.answers()
 
 
 def test_answers_are_those_of_the_runs_that_have_logits(store, tmp_path):
     folder = next(store.glob("*-kd-s0-*"))
-    archive.pack(runs.all_runs(store), tmp_path / "a.zip")
-    shutil.copytree(folder, tmp_path / folder.name)
-    shelf = Shelf(tmp_path)
-    assert len(shelf.runs) == 6 and shelf.answers().names == ("kd seed 0",)
+    imported = carried([run for run in runs.all_runs(store) if run.folder != folder], tmp_path)
+    shutil.copytree(folder, imported / folder.name)
+    listed = RunList(imported)
+    assert len(listed.runs) == 6 and listed.answers().names == ("kd seed 0",)
 
 
 def test_unfinished_and_damaged_runs_are_left_out_in_one_line(store, tmp_path):
     folder = shutil.copytree(store, tmp_path / "runs")
     next(folder.glob("*-kd-s0-*")).joinpath("result.json").unlink()
-    next(folder.glob("*-kd-s1-*")).joinpath("logits.npz").unlink()
+    next(folder.glob("*-kd-s1-*")).joinpath("result.json").write_text("{")
     (folder / "stranger").mkdir()
     (folder / "stranger" / "config.json").write_text('{"method": "unheard-of"}')
     browser = widgets.RunBrowser(folder)
-    assert not any("kd seed" in name and "ltkd" not in name for name in browser.shelf.runs)
-    assert "Left out: 2 runs and 1 folder;" in browser.note.value and "\n" not in browser.note.value
+    assert not any("kd seed" in name and "ltkd" not in name for name in browser.run_list.runs)
+    assert "Left out: 1 run and 2 folders;" in browser.note.value and "\n" not in browser.note.value
 
 
 def test_logits_that_cannot_be_read_leave_the_other_runs(store, tmp_path):
@@ -294,11 +298,11 @@ def test_it_refuses_what_it_cannot_show(store, tmp_path):
 
 
 def test_answers_of_a_folder_are_its_test_logits(store):
-    shelf = Shelf(store)
-    answers = shelf.answers(seed=1)
+    listed = RunList(store)
+    answers = listed.answers(seed=1)
     assert answers.names[:2] == ("teacher seed 0", "teacher seed 1") and len(answers.names) == 6
     logits, labels = answers.test("kd seed 1")
-    run = shelf.runs["kd seed 1"]
+    run = listed.runs["kd seed 1"]
     assert metrics.group_accuracy(logits, labels, answers.groups())["all"] == pytest.approx(run.result["last"]["all"])
     assert not np.array_equal(labels, run.labels)  # shuffled, as batches are
 
@@ -306,7 +310,7 @@ def test_answers_of_a_folder_are_its_test_logits(store):
 @pytest.mark.parametrize("view", VIEWS)
 def test_a_recording_is_ready_and_redrawn_in_time(recording, view):
     started = time.process_time()
-    browser = widgets.RunBrowser(recording)
+    browser = widgets.RunBrowser(recording.runs)
     assert time.process_time() - started < 4  # of which 2 are the first imports of what a FigureWidget and scipy need
     show(browser, view)
     started = time.process_time()
@@ -322,6 +326,6 @@ def test_figures_of_nothing_can_be_drawn():
 
 
 def test_the_interval_of_one_seed_is_left_out(store):
-    table = Shelf(store).table
+    table = RunList(store).table
     summary = runs.summarise(table[table["seed"] == 0], by=("setting",))
     assert all(trace.error_x.array is None for trace in trade(summary, "kd", by="setting").data)

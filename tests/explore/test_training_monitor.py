@@ -97,7 +97,7 @@ def test_fit_feeds_it(tmp_path):
 @pytest.mark.parametrize("show", [name for name in SHOWN if name != GROUP_MASS])
 def test_every_line_is_a_column_of_the_history(stored, store, show):
     stored.panel["show"].value = show
-    of_runs = {name: run.history for name, run in widgets.Shelf(store).runs.items()}
+    of_runs = {name: run.history for name, run in widgets.RunList(store).runs.items()}
     columns = {tuple(h[c].dropna()) for h in of_runs.values() for c in h if h[c].dtype.kind in "if"}
     assert stored.figure.data and all(tuple(trace.y) in columns for trace in stored.figure.data)
 
@@ -120,7 +120,7 @@ def test_the_slider_chooses_the_epoch_of_the_masses(stored, store):
     stored.panel["show"].value = GROUP_MASS
     assert stored.panel["epoch"].max == stored.panel["epoch"].value == 2
     stored.chosen.value = ("ltkd seed 0",)
-    history = widgets.Shelf(store).runs["ltkd seed 0"].history
+    history = widgets.RunList(store).runs["ltkd seed 0"].history
     for epoch in (1, 2):
         stored.panel["epoch"].value = epoch
         row = history[history["epoch"] == epoch].iloc[0]
@@ -158,12 +158,13 @@ def test_without_a_teacher_there_is_no_mass_and_a_sentence_says_so():
     assert not monitor.figure.data and "choose kd, bkd or ltkd" in monitor.note.value
 
 
-def test_packed_runs_have_curves_and_no_masses(store, tmp_path):
+def test_imported_runs_have_curves_and_no_masses(store, tmp_path):
     archive.pack(runs.all_runs(store), tmp_path / "a.zip")
-    monitor = widgets.TrainingMonitor(tmp_path)
+    archive.unpack([tmp_path / "a.zip"], tmp_path / "imported")
+    monitor = widgets.TrainingMonitor(tmp_path / "imported")
     assert {trace.name for trace in monitor.figure.data} == {"teacher", "kd", "ltkd"}
     monitor.panel["show"].value = GROUP_MASS
-    assert not monitor.figure.data and ">Packed runs hold no group mass of batches.<" in monitor.note.value
+    assert not monitor.figure.data and ">Imported runs hold no group mass of batches.<" in monitor.note.value
 
 
 def test_a_damaged_history_is_left_out_and_named(store, tmp_path):
@@ -186,7 +187,7 @@ def test_it_refuses_what_it_cannot_show():
 @pytest.mark.parametrize("show", SHOWN)
 def test_a_recording_is_ready_and_redrawn_in_time(recording, show):
     started = time.process_time()
-    monitor = widgets.TrainingMonitor(recording)
+    monitor = widgets.TrainingMonitor(recording.runs)
     assert time.process_time() - started < 4  # of which 1.5 are the first import of what a FigureWidget needs
     monitor.panel["show"].value = show
     monitor.redraw()

@@ -3,7 +3,7 @@
 from .controls import Explorer, explore, replace_contents
 from .longtail import longtail_builder
 from .run_browser import RunBrowser
-from .run_list import Shelf
+from .run_list import RunList
 from .teacher_bias import teacher_bias
 from .terms import decomposition_explorer, loss_microscope
 from .training_monitor import TrainingMonitor
@@ -11,7 +11,7 @@ from .training_monitor import TrainingMonitor
 __all__ = [
     "Explorer",
     "RunBrowser",
-    "Shelf",
+    "RunList",
     "TrainingMonitor",
     "decomposition_explorer",
     "explore",

@@ -7,7 +7,7 @@ from ... import metrics, runs
 from ...errors import LtkdError, RunError, unknown
 from .. import plots
 from .controls import Explorer
-from .run_list import Shelf, texts
+from .run_list import RunList, texts
 from .training_monitor import CURVES, MOST_PANELS, chooser, curve_figure, show_options
 
 FILTERS = {"dataset": "data", "imbalance_factor": "γ", "role": "method", "teacher": "teacher"}
@@ -24,22 +24,22 @@ GROUP_NAMES = ("head", "medium", "tail")
 class RunBrowser(Explorer):
     """A table of runs: filter it, choose rows, and see what they say, means over seeds where a setting has several.
 
-    source: see Shelf. show: one of VIEWS, to begin with; baseline: what the trade is measured against, the name of a
+    source: see RunList. show: one of VIEWS, to begin with; baseline: what the trade is measured against, the name of a
     setting (default: ce, else the first). Finished runs that cannot be read are left out, and a sentence says so.
     """
 
     def __init__(self, source=None, show=ACCURACY, baseline=None):
         if show not in VIEWS:
             raise unknown("view of the browser", show, VIEWS)
-        self.shelf, self._computed, self._trouble = Shelf(source), {}, {}
-        settings = list(dict.fromkeys(self.shelf.table["setting"]))
+        self.run_list, self._computed, self._trouble = RunList(source), {}, {}
+        settings = list(dict.fromkeys(self.run_list.table["setting"]))
         if baseline is not None and baseline not in settings:
             raise unknown("baseline", baseline, settings)
-        self._lines = _lines(self.shelf.table)
-        self.filters = {name: _filter(name, self.shelf.table[name]) for name in _differing(self.shelf.table)}
-        self.rows = chooser(self.shelf.runs)
+        self._lines = _lines(self.run_list.table)
+        self.filters = {name: _filter(name, self.run_list.table[name]) for name in _differing(self.run_list.table)}
+        self.rows = chooser(self.run_list.runs)
         self.rows.layout.width = "100%"
-        self._list([*self.shelf.runs][:MOST_CHOSEN])
+        self._list([*self.run_list.runs][:MOST_CHOSEN])
         controls = {
             "show": {"options": list(VIEWS), "value": show, "kind": "buttons", "label": ""},
             "baseline": {"options": settings, "value": baseline or ("ce" if "ce" in settings else settings[0])},
@@ -66,7 +66,7 @@ class RunBrowser(Explorer):
 
     def _filtered(self, _change):
         wanted = {name: widget.value for name, widget in self.filters.items() if widget.value != ANY}
-        table = self.shelf.table
+        table = self.run_list.table
         for name, value in wanted.items():
             table = table[[text == value for text in texts(table[name])]]
         kept = [name for name in table["name"] if name in self.rows.value] or list(table["name"])[:MOST_CHOSEN]
@@ -76,7 +76,7 @@ class RunBrowser(Explorer):
         self.redraw()
 
     def _list(self, chosen, names=None):
-        names = list(self.shelf.runs if names is None else names)
+        names = list(self.run_list.runs if names is None else names)
         show_options(self.rows, [(self._lines[name], name) for name in names], chosen)
 
     def _figure(self, show, baseline, curves, chosen):
@@ -90,7 +90,7 @@ class RunBrowser(Explorer):
         for name, why in self._trouble.items():
             reasons.setdefault(f"{why}", []).append(name)
         failed = [f"Left out: {', '.join(names)}; {why}." for why, names in reasons.items()]
-        return figure, " ".join(filter(None, [note, *failed, self.shelf.left_out]))
+        return figure, " ".join(filter(None, [note, *failed, self.run_list.left_out]))
 
     def _of_each(self, names, compute, key=None):
         """{name: compute(run)} of these runs, remembered under `key`; those whose files are damaged are left out."""
@@ -100,7 +100,7 @@ class RunBrowser(Explorer):
                 continue
             try:
                 if (name, key) not in self._computed or key is None:
-                    self._computed[name, key] = compute(self.shelf.runs[name])
+                    self._computed[name, key] = compute(self.run_list.runs[name])
                 computed[name] = self._computed[name, key]
             except LtkdError as error:
                 self._trouble[name] = error
@@ -110,11 +110,11 @@ class RunBrowser(Explorer):
         """{setting: its runs' numbers, stacked (n_seeds, ...)} of what `compute(run)` gives."""
         stacks = {}
         for name, numbers in self._of_each(names, compute, key).items():
-            stacks.setdefault(self.shelf.setting(name), []).append(numbers)
+            stacks.setdefault(self.run_list.setting(name), []).append(numbers)
         return {setting: np.stack(numbers) for setting, numbers in stacks.items()}
 
     def _summary(self, names):
-        table = self.shelf.table
+        table = self.run_list.table
         return runs.summarise(table[table["name"].isin(names)], by=("setting",))
 
     def _accuracy(self, chosen, _baseline):
@@ -129,7 +129,7 @@ class RunBrowser(Explorer):
         return figure.update_yaxes(minallowed=0, maxallowed=105), ""  # an interval of two seeds may end anywhere
 
     def _trade(self, chosen, baseline):
-        of_baseline = self.shelf.table.query("setting == @baseline")["name"]
+        of_baseline = self.run_list.table.query("setting == @baseline")["name"]
         summary = self._summary([*chosen, *of_baseline])
         title = f"What the tail gained, what the head paid{_seeds(summary)}"
         return plots.trade(summary, baseline, by="setting", title=title), ""
@@ -144,7 +144,7 @@ class RunBrowser(Explorer):
         curves = {name: (*stack.mean(0), _intervals(stack[:, 1])) for name, stack in stacks.items()}
         dots = {}
         if len(chosen) == 1 and curves:  # one run has room for its single classes
-            dots = {next(iter(curves)): metrics.per_class_accuracy(*_told(self.shelf.runs[chosen[0]]))}
+            dots = {next(iter(curves)): metrics.per_class_accuracy(*_told(self.run_list.runs[chosen[0]]))}
         each = -(-len(counts) // BINS)
         of_bins = f": a point is the mean of {each} classes of neighbouring size" if each > 1 else ""
         title = f"Accuracy against the size of a class{of_bins}"
@@ -199,12 +199,10 @@ def _adapt(values):
 
 
 def _told(run):
-    """Logits (N, C) and labels (N,) of the test images. A packed run knows no more than which class each was taken for,
-    and in no order: its logits are true for that class."""
-    if not isinstance(run, runs.PackedRun):
+    """Logits (N, C) and labels (N,) of the test images. Of an imported run the confusion is known, but not the logits:
+    then they are True for the predicted class, and the images are in no order."""
+    if run.has_logits:
         return run.logits, run.labels
-    if run.confusion is None:
-        raise RunError("packed runs of so many classes hold no confusion")
     labels, told = (classes.repeat(run.confusion.ravel()) for classes in np.indices(run.confusion.shape).reshape(2, -1))
     return np.eye(len(run.confusion), dtype=bool)[told], labels
 

@@ -1,8 +1,6 @@
-"""The runs that an explorer shows, wherever they lie, and the names by which it calls them."""
+"""The runs that an explorer shows, and their display names."""
 
 from pathlib import Path
-
-import numpy as np
 
 from ... import runs
 from ...errors import ConfigError, DataError, RunError
@@ -15,18 +13,20 @@ NOT_SETTINGS |= {prefix + name for name in runs.REPORTED for prefix in ("", "bes
 LONGEST = 24  # letters of a setting in a name
 
 
-class Shelf:
+class RunList:
     """Finished runs by name: runs {name: Run}; table, the rows of `runs.tabulate` after `name`, `setting` and `role`,
     which is the method, or teacher; left_out, a sentence on what is not shown, or nothing.
 
-    source: a folder of runs, the name of a recording, a Recording, {name: Run} or a list of runs; None is the folder
-    of runs that `fit` uses. Runs of one setting differ in their seed alone, so they may be averaged.
+    source: a folder of runs, the name of a recording, {name: Run} or a list of runs; None is the folder of runs that
+    `fit` uses. Runs of one setting differ in their seed alone, so they may be averaged.
     """
 
     def __init__(self, source=None):
-        given, strangers = _given(source)
-        self._recording = _recording(source)
-        readable, problems = _readable(given)
+        named = isinstance(source, str) and source in recorded.recordings()
+        self._recording = recorded.recording(source) if named else None
+        given, strangers = _given(self._recording.runs if named else source)
+        readable = [(name, run) for name, run in given if run.finished]
+        problems = [f"{run.config.name} is unfinished" for _, run in given if not run.finished]
         if not readable:
             raise RunError(_nothing(source, [*problems, *strangers]))
         table = runs.tabulate([run for _, run in readable])
@@ -40,39 +40,20 @@ class Shelf:
         self.left_out = _left_out(len(problems), len(strangers), [*problems, *strangers])
 
     def answers(self, seed=0):
-        """The networks' logits, for the explorers of them: the Recording, or SavedLogits of the test images, shuffled
-        by the seed, of all runs that were tested on the same as the first; packed runs have none."""
+        """The networks' logits, for their explorers: the recording, or the stored test logits, shuffled by the seed,
+        the teachers' first. Raises RunError if no run has logits."""
         if self._recording is not None:
             return self._recording
-        names = [name for name, run in self.runs.items() if not isinstance(run, runs.PackedRun)]
-        if not names:
-            raise RunError("packed runs hold no logits: give a recording, or a folder of runs that were trained there")
-        names.sort(key=lambda name: not self.runs[name].config.teaches)  # teachers first
-        first = self.runs[names[0]]
-        order = np.random.default_rng(seed).permutation(len(first.labels))
-        networks = {
-            name: {"test": (run.logits[order], run.labels[order])}
-            for name, run in ((name, self.runs[name]) for name in names)
-            if np.array_equal(run.labels, first.labels) and len(run.class_counts) == len(first.class_counts)
-        }
-        return SavedLogits(networks, first.class_counts, first.result["class_names"])
+        teachers_first = sorted(self.runs, key=lambda name: not self.runs[name].config.teaches)
+        return SavedLogits.of_tests({name: self.runs[name] for name in teachers_first}, seed=seed)
 
     def setting(self, name):
         """The setting of the run called `name`."""
         return self.table.loc[self.table["name"] == name, "setting"].iloc[0]
 
 
-def _recording(source):
-    """The Recording that the source is or names, else None."""
-    if isinstance(source, str) and source in recorded.recordings():
-        return recorded.recording(source)
-    return source if isinstance(source, recorded.Recording) else None
-
-
 def _given(source):
     """[(name or None, Run)] and the sentences on folders that hold no run of this version."""
-    recording = _recording(source)
-    source = recording.runs if recording else source
     if isinstance(source, dict) and all(isinstance(run, runs.Run) for run in source.values()):
         return [(str(name), run) for name, run in source.items()], []
     if isinstance(source, list | tuple) and all(isinstance(run, runs.Run) for run in source):
@@ -81,27 +62,11 @@ def _given(source):
         kind = type(source).__name__
         raise ConfigError(f"{kind} is no source of runs: give a folder, the name of a recording, runs or {{name: run}}")
     folder = runs.runs_folder(source)
-    if not folder.exists():  # a file is one of packed runs
+    if not folder.exists():
         known = ", ".join(recorded.recordings()) or "none here"
         raise DataError(f"{str(source or folder)!r} is neither a folder of runs nor a recording (recordings: {known})")
-    return [(None, run) for run in runs.all_runs(folder)], [f"{error}" for error in runs.strangers(folder).values()]
-
-
-def _readable(given):
-    """The finished runs whose files are there, and a sentence on each of the others."""
-    readable, problems = [], []
-    for name, run in given:
-        try:
-            run.result["last"], run.result["best"]
-            needed = () if isinstance(run, runs.PackedRun) else ("history.parquet", "logits.npz")
-            missing = [f for f in needed if not (run.folder / f).is_file()]
-            if missing:
-                raise RunError(f"{run.folder / missing[0]} is missing")
-        except (RunError, KeyError, TypeError) as error:
-            problems.append(f"{run.config.name}: {error}" if run.finished else f"{run.config.name} is unfinished")
-        else:
-            readable.append((name, run))
-    return readable, problems
+    store = runs.read_store(folder)
+    return [(None, run) for run in store.runs], [f"{error}" for error in store.strangers.values()]
 
 
 def _settings(table):

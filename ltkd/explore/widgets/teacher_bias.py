@@ -2,7 +2,7 @@
 
 from ... import metrics
 from .. import batch_terms, plots
-from ..logits import SPLITS, SavedLogits
+from ..logits import SPLITS, check_logits
 from .batches import batch_controls, follow, group_control
 from .controls import explore
 
@@ -12,10 +12,10 @@ MASS, PRIOR, CALIBRATION = "group mass", "class prior", "accuracy and calibratio
 def teacher_bias(logits, *, show=MASS, network=None, temperature=4.0, batch_size=64, n_groups=3):
     """Look for the class prior in a network's answers: an Explorer.
 
-    logits: a Recording, or SavedLogits of networks of your own; show, network, temperature, batch_size, n_groups: where
+    logits: SavedLogits; show, network, temperature, batch_size, n_groups: where
     the controls start, the network being the first unless named.
     """
-    bias = TeacherBias(SavedLogits.of(logits))
+    bias = TeacherBias(check_logits(logits))
     names = bias.logits.names
     chosen = network or names[0]
     batches = batch_controls(bias.logits, [chosen], batch_size)

@@ -4,7 +4,7 @@ import numpy as np
 
 from ...errors import ConfigError, LtkdError
 from .. import batch_terms, loss_probe, plots
-from ..logits import SPLITS, SavedLogits
+from ..logits import SPLITS, check_logits
 from .batches import batch_controls, follow, group_control, rows
 from .controls import explore
 
@@ -14,10 +14,10 @@ BY_MASS = "p<sub>G</sub> (Eq. 8)"
 def decomposition_explorer(logits, *, teacher=None, student=None, temperature=4.0, batch_size=64, n_groups=3):
     """Take KL(teacher || student) apart on a batch or on one image (LTKD, Eq. 8 and 13): an Explorer.
 
-    logits: a Recording, or SavedLogits of networks of your own, two at least; teacher, student: their names, by default
+    logits: SavedLogits of two networks at least; teacher, student: their names, by default
     the first and the next that is not called a teacher; temperature, batch_size, n_groups: where the controls start.
     """
-    explorer = DecompositionExplorer(SavedLogits.of(logits))
+    explorer = DecompositionExplorer(check_logits(logits))
     return explore(
         explorer.draw,
         adapt=explorer.adapt,
@@ -84,7 +84,7 @@ def loss_microscope(
     logits: as for `decomposition_explorer`; methods: those ticked at first, of all in METHODS whose loss needs logits
     alone (a class of your own in METHODS too); tune: the method whose options are shown first.
     """
-    explorer = LossMicroscope(SavedLogits.of(logits))
+    explorer = LossMicroscope(check_logits(logits))
     for name in [*methods, tune] if tune else methods:
         if why := loss_probe.why_not(name):
             said = f"{why}" if isinstance(why, LtkdError) else f"{type(why).__name__}: {why}"

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 
 from ...errors import LtkdError, unknown
-from ...runs import PackedRun
 from .. import plots
 from .controls import Explorer
-from .run_list import Shelf
+from .run_list import RunList
 
 REDRAW_SECONDS = 0.5  # a browser keeps up with some redraws a second, not with one a training step
 MOST_PANELS = 4  # side by side
@@ -41,7 +40,7 @@ class TrainingMonitor(Explorer):
     Live: `monitor = TrainingMonitor()`, show it by `monitor` as a cell's last line, then
     `fit(config, callbacks=[monitor])` in another cell, and `monitor.draw(runs)` at its end, which also shows runs that
     were loaded instead of trained. Of several runs with the same method and network the latest is shown.
-    Recorded: `TrainingMonitor(source)`, see Shelf for what a source may be.
+    Recorded: `TrainingMonitor(source)`, see RunList for what a source may be.
     show: one of SHOWN, to begin with.
     """
 
@@ -49,9 +48,9 @@ class TrainingMonitor(Explorer):
         if show not in SHOWN:
             raise unknown("figure of the monitor", show, SHOWN)
         self.histories, self.drawn_at, self._trouble, self._last = {}, -math.inf, "", 0
-        shelf = Shelf(source) if source is not None else None
-        self._stored = shelf.runs if shelf else {}
-        self._left_out = shelf.left_out if shelf else ""
+        listed = RunList(source) if source is not None else None
+        self._stored = listed.runs if listed else {}
+        self._left_out = listed.left_out if listed else ""
         self.chosen = chooser(self._stored)
         views = {"options": list(SHOWN), "value": show, "label": "show"}
         super().__init__(self._figure, {"show": views, "epoch": {"range": (1, 2), "value": 1}}, self._limits)
@@ -111,10 +110,11 @@ class TrainingMonitor(Explorer):
     def _figure(self, show, epoch, chosen):
         histories = self._read(chosen)
         if show == GROUP_MASS:
-            whole = {label: h for label, h in histories.items() if not isinstance(self._stored.get(label), PackedRun)}
+            imported = [label for label in histories if label in self._stored and not self._stored[label].has_logits]
+            whole = {label: h for label, h in histories.items() if label not in imported}
             figure, note = mass_figure(whole, epoch)
-            if len(whole) < len(histories):
-                note = f"{note if whole else ''} Packed runs hold no group mass of batches.".strip()
+            if imported:
+                note = f"{note if whole else ''} Imported runs hold no group mass of batches.".strip()
         else:
             figure, note = curve_figure(histories, show), ""
         return figure, " ".join(filter(None, (note, self._trouble, self._left_out)))
