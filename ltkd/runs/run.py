@@ -221,7 +221,7 @@ class Run:
         history: list[dict],
         result: dict,
     ) -> None:
-        """Store the outcome, `result.json` last, then remove the checkpoint and the temporary files of killed processes.
+        """Store the outcome, `result.json` last; then remove the checkpoint and what killed processes left.
 
         The result of an earlier training, or of an import, is removed first, so that old and new never mix.
         """

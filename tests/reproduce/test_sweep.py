@@ -201,7 +201,7 @@ def test_a_method_with_other_code_is_trained_again_and_the_old_run_is_no_result_
         losses += run.history.loss.tolist()
     assert len(set(losses)) == 2
     assert [found.folder for found in runs.all_runs(tmp_path)] == [run.folder]
-    assert "other code than method 'own' has now" in str(*runs.strangers(tmp_path).values())
+    assert "other code than method 'own' has now" in str(*runs.read_store(tmp_path).strangers.values())
 
 
 def test_a_method_that_writes_into_its_class_loses_no_run(tmp_path, monkeypatch):
