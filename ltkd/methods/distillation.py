@@ -13,7 +13,7 @@ from .long_tailed import DEFERRED, ClassWeighted
 
 
 class CrossEntropy(Method):
-    """Cross-entropy with the labels, without a teacher. Teachers are trained with it too."""
+    """Cross-entropy with the labels. Teachers are trained with it too."""
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         return {"ce": F.cross_entropy(step.logits, step.labels)}
@@ -85,7 +85,7 @@ class DIST(Distillation):
 class BKD(ClassWeighted, Distillation):
     """Balanced knowledge distillation (Zhang et al. 2023, Eq. 8): rare classes weigh more in the teacher's target."""
 
-    temperature = Option(2.0, "divides the logits of teacher and student before the softmax", above=True)
+    temperature = replace(SOFTENED, default=2.0)
     kd_weight = Option(1.0, "weight of the distillation term")
     deferred = replace(DEFERRED, default=0.0)
 

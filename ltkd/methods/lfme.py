@@ -1,5 +1,6 @@
 """LFME: learning from multiple experts (Xiang et al. 2020)."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from .. import losses
 from ..errors import ConfigError
 from ..groups import ClassGroups
 from .base import Method, Option, Scan, Step, Task, TeacherSpec
+from .distillation import SOFTENED
 
 EXPERT_BATCH = {"many": 1.0, "medium": 0.5, "few": 0.25}  # as multiples of the student's batch size
 
@@ -20,7 +22,7 @@ class LFME(Method):
     needs = "logits"
     streams = {"main": "class-aware"}
     settings = {"held_out": 0.1}
-    temperature = Option(2.0, "divides the logits of the experts and the student before the softmax", above=True)
+    temperature = replace(SOFTENED, default=2.0)
     silence_from = Option(
         0.3, "share of an expert's accuracy; above it the weight of the expert decreases", high=1.0, below=True
     )

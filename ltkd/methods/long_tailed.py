@@ -14,7 +14,7 @@ from .base import Method, Option, Step, Task
 DEFERRED = Option(
     0.8, "first fraction of the epochs, in which all classes have the same weight", high=1.0, of_time=True
 )
-GAMMA = Option(1.0, "exponent that lowers the weight of well-classified images; 0 for none")
+GAMMA = Option(1.0, "exponent that lowers the weight of well-classified images; 0 has no effect")
 
 
 class ClassWeighted(Method):
@@ -94,7 +94,7 @@ class CosineHead(nn.Module):
 
 
 class LDAM(ClassWeighted):
-    """LDAM-DRW (Cao et al. 2019): larger margins for rarer classes, on a cosine head, class weights late."""
+    """LDAM-DRW (Cao et al. 2019): larger margins for rarer classes, a cosine head, and late class weights."""
 
     max_margin = Option(0.5, "margin of the rarest class", above=True)
     scale = Option(30.0, "factor of the cosines", above=True)

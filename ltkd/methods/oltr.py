@@ -91,7 +91,7 @@ class OLTR(Method):
     second_stage = Option(2.0, "epochs of the second stage, as a multiple of --epochs", above=True)
     centroid_weight = Option(0.01, "weight of the terms that pull features to the centroid of their class")
     repel_weight = Option(0.01, "weight of the distance to other centroids, relative to centroid_weight")
-    margin = Option(10.0, "mean squared distance to other centroids above which there is no loss")
+    margin = Option(10.0, "mean squared distance to other centroids above which they do not repel")
     memory_rule = Option(
         "published",
         "how centroids are updated: by the rule in the published code, or by the gradient of the loss",
