@@ -1,4 +1,4 @@
-"""What determines a run: RunConfig, and the named sets of its defaults."""
+"""RunConfig, which determines a run, and the recipes, which are named sets of its defaults."""
 
 from .recipes import RECIPES, recipe_for
 from .run_config import CUSTOM, DataConfig, OptimizationConfig, RunConfig

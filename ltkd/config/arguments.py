@@ -5,8 +5,11 @@ from typing import Any, TypedDict
 
 
 class Arguments(TypedDict, total=False):
-    """Every field of RunConfig but the recipe, and every option of the package's methods. A type checker refuses other
-    names; an option of a method of your own goes into `options`: make(method="mine", options={"smoothing": 0.2})."""
+    """All fields of RunConfig except `recipe`, and all options of the package's methods.
+
+    A type checker rejects other names. Options of your own method go into `options`:
+    make(method="mine", options={"smoothing": 0.2}).
+    """
 
     dataset: str
     imbalance_factor: float

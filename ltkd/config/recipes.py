@@ -1,26 +1,30 @@
-"""Named sets of defaults for a run. A value that no paper states is listed under `assumptions` with its reason."""
+"""Recipes: named sets of defaults for a run. `assumptions` lists the values that no paper states, with a reason."""
 
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from ..datasets import SOURCES
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """summary: one line for the help. defaults: fields of RunConfig. methods: {method: fields and options that differ}.
-    pairs: the same for one pair of networks, {(teacher, student): {method: ...}}. lr: {network: its learning rate}.
-    assumptions: what no paper states, as {field or method.option: why this value}."""
+    """The defaults of one training protocol.
+
+    summary: one line for the help. defaults: {field of RunConfig: value}. methods: {method: {field or option: value}},
+    where a method differs. pairs: {(teacher, student): the same as `methods`}, where a pair of networks differs. lr:
+    {network: its learning rate}. assumptions: {field or method.option: why this value}, if no paper states it.
+    """
 
     summary: str
-    defaults: dict
-    methods: dict = field(default_factory=dict)
-    pairs: dict = field(default_factory=dict)
-    lr: dict = field(default_factory=dict)
-    assumptions: dict = field(default_factory=dict)
+    defaults: dict[str, Any]
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], dict[str, dict[str, Any]]] = field(default_factory=dict)
+    lr: dict[str, float] = field(default_factory=dict)
+    assumptions: dict[str, str] = field(default_factory=dict)
 
-    def usual(self, method, student=None, teacher=None):
-        """The recipe's fields and options for a method and networks (None: its own): {name: value}."""
-        student, teacher = student or self.defaults.get("student"), teacher or self.defaults.get("teacher")
+    def usual(self, method: str, student: str | None = None, teacher: str | None = None) -> dict[str, Any]:
+        """The fields and options for a method and two networks: {name: value}. None: the recipe's own network."""
+        student, teacher = student or self.defaults.get("student", ""), teacher or self.defaults.get("teacher", "")
         pair = self.pairs.get((teacher, student), {})
         usual = self.defaults | self.methods.get(method, {}) | pair.get(method, {})
         rates = {role: self.lr.get(network) for role, network in (("lr", student), ("teacher_lr", teacher))}
@@ -51,7 +55,7 @@ CRD_SCHEDULE = {"epochs": 240, "milestones": (150 / 240, 180 / 240, 210 / 240), 
 CRD = {**SGD, **CRD_SCHEDULE, "batch_size": 64, "lr": 0.05, "weight_decay": 5e-4, "test_every": 10}
 CRD_LR = {"mobilenetv2": 0.01, "shufflenetv1": 0.01}
 
-# The weights that DKD's and CAT-KD's published code has for each pair of networks.
+# The weights in the published code of DKD and CAT-KD, for each pair of networks.
 CRD_PAIRS = {
     ("resnet32x4", "resnet8x4"): {"dkd": {"beta": 8.0}, "catkd": {"kd_weight": 15.0, "normalized": False}},
     ("vgg13", "vgg8"): {"dkd": {"beta": 6.0}, "catkd": {"kd_weight": 4.5, "normalized": False}},
@@ -127,7 +131,7 @@ STREAMED_BKD = {
     "augmentation": "imagenet-crop-jitter",
 }
 STEPS = {"lr": 0.1, "lr_schedule": "steps", "lr_decay": 0.1}
-STREAMED_BKD_METHODS = {
+STREAMED_BKD_METHODS: dict[str, dict[str, Any]] = {
     "kd": {"temperature": 2.0, "ce_weight": 1.0, "kd_weight": 1.0},
     "crt": {"second_stage": 10 / 90},
     "bkd+crt": {"second_stage": 10 / 90},
@@ -144,7 +148,7 @@ STREAMED_BKD_ASSUMPTIONS = {
     "lfme.held_out": "a tenth of each class's training images, for all three sets alike",
 }
 
-RECIPES = {
+RECIPES: dict[str, Recipe] = {
     "digits": Recipe(
         "8 x 8 digits in seconds on a laptop",
         {
@@ -173,7 +177,7 @@ RECIPES = {
         },
     ),
     "laptop": Recipe(
-        "CIFAR-100 at 16 x 16 in minutes on a laptop: a protocol of our own, not to be set beside the papers' numbers",
+        "CIFAR-100 at 16 x 16 in minutes on a laptop: our own protocol, not comparable with the papers' numbers",
         {
             **CRD,
             "dataset": "cifar100",
@@ -194,7 +198,7 @@ RECIPES = {
         },
     ),
     "cifar-crd": Recipe(
-        "CIFAR in the distillation field, LTKD's recipe by all signs: 240 epochs, batch 64",
+        "CIFAR in the distillation field, probably LTKD's recipe: 240 epochs, batch 64",
         {
             **CRD,
             "dataset": "cifar100",
@@ -231,7 +235,7 @@ RECIPES = {
         assumptions={**LTKD_ASSUMPTIONS, "augmentation": "rotations by whole degrees, so that views can be numbered"},
     ),
     "imagenet-crd": Recipe(
-        "the exponential cut of ImageNet in the distillation field, LTKD's recipe by all signs: 100 epochs, batch 512",
+        "exponential subset of ImageNet in the distillation field, probably LTKD's recipe: 100 epochs, batch 512",
         {
             **IMAGENET,
             "dataset": "imagenet-exp-lt",
@@ -326,7 +330,7 @@ RECIPES = {
 }
 
 
-def recipe_for(dataset):
-    """The name of the recipe that a data set uses unless another is asked for; `folder` for one without a name."""
+def recipe_for(dataset: str) -> str:
+    """The default recipe of a data set, a key of RECIPES; "folder" if the data set is not in SOURCES."""
     known = SOURCES.get(dataset)
     return known.recipe if known else "folder"

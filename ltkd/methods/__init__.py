@@ -1,6 +1,6 @@
-"""Methods by name. A new method is one class and its row in METHODS; nothing else knows its name."""
+"""Methods by name. To add a method, write one class and add its row to METHODS; no other code names it."""
 
-from functools import lru_cache
+from typing import Any
 
 from ..errors import ConfigError, unknown
 from .base import TEACHER, Answer, Batch, Method, Option, Scan, Step, Task, TeacherSpec, check_terms
@@ -32,7 +32,7 @@ __all__ = [
     "revisions",
 ]
 
-METHODS = {
+METHODS: dict[str, type[Method]] = {
     "ce": CrossEntropy,
     "kd": KD,
     "bkd": BKD,
@@ -56,39 +56,33 @@ METHODS = {
 }
 
 
-def method_class(name):
-    """The class of a method, a key of METHODS."""
+def method_class(name: str) -> type[Method]:
+    """The class of a method, by its key in METHODS. Raises ConfigError for an unknown name."""
     if name not in METHODS:
         raise unknown("method", name, METHODS)
     return METHODS[name]
 
 
-def name_of(cls):
-    """The name of a method's class in METHODS."""
+def name_of(cls: type[Method]) -> str:
+    """The key of a class in METHODS. Raises ConfigError if it has none."""
     for name, other in METHODS.items():
         if other is cls:
             return name
     raise ConfigError(
-        f"{cls.__name__}, from whose end another method goes on, is not in METHODS: register it, too, under a name of "
-        f"its own"
+        f"{cls.__name__}, the parent of another method, is not in METHODS: register it under a name of its own"
     )
 
 
-def revisions(cls):
-    """The revisions of a method and of those before it: its teacher's, and those that train the student first."""
+def revisions(cls: type[Method]) -> list[int]:
+    """The revisions that a method's results depend on: its own, that of its teacher's method, and its parent's."""
     teachers = [CrossEntropy.revision] if cls.needs != "nothing" else []
     return [cls.revision, *teachers, *(revisions(cls.parent) if cls.parent else ())]
 
 
-def option_names():
-    """Every option of any method: {option: {method: Option}}."""
-    return _option_names(tuple(METHODS.items()))
-
-
-@lru_cache(maxsize=1)  # of the methods there are now: a grid asks for every config
-def _option_names(known):
-    found = {}
-    for name, method in known:
-        for option_name, option in method.options().items():
-            found.setdefault(option_name, {})[name] = option
+def option_names() -> dict[str, dict[str, Option[Any]]]:
+    """The options of all methods: {option: {method: Option}}."""
+    found: dict[str, dict[str, Option[Any]]] = {}
+    for method, cls in METHODS.items():
+        for name, option in cls.options().items():
+            found.setdefault(name, {})[method] = option
     return found

@@ -1,43 +1,50 @@
-"""The distillation of feature maps: FitNet, ReviewKD and CAT-KD. Adapters take their shapes from a first look at both
-networks, so that any pair of networks fits."""
+"""Distillation of feature maps: FitNet, ReviewKD and CAT-KD. The shapes of adapter layers are read from the outputs of
+both networks, so that any pair of networks works."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from .. import losses
 from ..errors import ConfigError
-from ..models import classifier, last_map_of
-from .base import TEACHER, Option
+from ..models import FeatureOutput, classifier, last_map_of
+from .base import TEACHER, Option, Step
 from .distillation import Distillation
 
 
 class FeatureDistillation(Distillation):
-    """Cross-entropy plus terms on feature maps."""
+    """Cross-entropy plus distillation terms on feature maps."""
 
     needs = "features"
 
 
 class FitNet(FeatureDistillation):
-    """FitNet (Romero et al. 2015) as benchmarks run it: the student's middle map regressed on the teacher's."""
+    """FitNet (Romero et al. 2015), as in benchmarks: one map of the student is regressed on the teacher's map."""
 
     kd_weight = Option(100.0, "weight of the mean squared difference")
-    layer = Option(2, "which stage's map, the stem being 0")
+    layer = Option(2, "number of the stage that gives the maps; 0 is the stem")
 
-    def connect(self, student, teachers):
-        maps = [_stage(self.probe(network), self.layer, "fitnet") for network in (student, teachers[TEACHER])]
+    def connect(self, student: Any, teachers: dict[str, nn.Module]) -> None:
+        """Raises ConfigError if a network has no such stage."""
+        maps = [_stage(self.probe(network), self.layer) for network in (student, teachers[TEACHER])]
         self.regressor = regressor(*maps)
 
-    def distill(self, step):
+    def distill(self, step: Step) -> dict[str, Tensor]:
         hint = self.regressor(step.features.stages[self.layer])
         return {"hint": self.kd_weight * losses.hint(hint, step.teacher_features.stages[self.layer])}
 
 
-def regressor(student_map, teacher_map):
-    """From a student's map to the shape of a teacher's: a convolution that changes size and width, then BatchNorm and
-    ReLU. Both maps (B, c, h, w)."""
+def regressor(student_map: Tensor, teacher_map: Tensor) -> nn.Sequential:
+    """Layers from the shape of a student's map to that of a teacher's: a convolution, BatchNorm and ReLU.
+
+    Both maps: (B, channels, side, side). Where the teacher's map is larger and not twice as large, the student's map is
+    upsampled first.
+    """
+    resize: nn.Module
     width_in, side_in = student_map.shape[1:3]
     width_out, side_out = teacher_map.shape[1:3]
     if side_in == 2 * side_out:
@@ -51,20 +58,20 @@ def regressor(student_map, teacher_map):
     return nn.Sequential(resize, nn.BatchNorm2d(width_out), nn.ReLU())
 
 
-def _stage(features, layer, method):
+def _stage(features: FeatureOutput, layer: int) -> Tensor:
     if layer >= len(features.stages):
-        raise ConfigError(f"layer = {layer}: method {method!r} finds stages 0 to {len(features.stages) - 1} here")
+        raise ConfigError(f"layer = {layer}: must be from 0 to {len(features.stages) - 1}, the stages of this network")
     return features.stages[layer]
 
 
 class ReviewKD(FeatureDistillation):
-    """Knowledge review (Chen et al. 2021): early maps of the teacher taught by fused later maps of the student."""
+    """ReviewKD (Chen et al. 2021): the student fuses its later maps to match the teacher's earlier maps."""
 
-    kd_weight = Option(5.0, "weight of the differences, summed over the levels")
-    before_activation = Option(False, "take the student's maps before their activation too, as on ImageNet")
+    kd_weight = Option(5.0, "weight of the distance between the maps, summed over the levels")
+    before_activation = Option(False, "use the student's maps before activation too, as for ImageNet")
     warmup = replace(Distillation.warmup, default=20 / 240)
 
-    def connect(self, student, teachers):
+    def connect(self, student: Any, teachers: dict[str, nn.Module]) -> None:
         own, target = self._own_maps(self.probe(student)), _before(self.probe(teachers[TEACHER]))
         levels = min(len(own), len(target))
         self.levels = levels
@@ -75,34 +82,38 @@ class ReviewKD(FeatureDistillation):
             for k, (a, b) in enumerate(zip(own, target, strict=True))
         )
 
-    def distill(self, step):
+    def distill(self, step: Step) -> dict[str, Tensor]:
         own, target = self._own_maps(step.features)[: self.levels], _before(step.teacher_features)[: self.levels]
-        residual, total = None, 0.0
+        residual: Tensor | None = None
+        total: Any = 0.0
         for fusion, own_map, target_map in zip(self.fusions, own, target, strict=True):
             output, residual = fusion(own_map, residual, target_map.shape[2:])
             total = total + losses.hierarchical_context(output, target_map)
         return {"review": self.kd_weight * total}
 
-    def _own_maps(self, features):
+    def _own_maps(self, features: FeatureOutput) -> list[Tensor]:
         return _before(features) if self.before_activation else _levels(features)
 
 
-def _levels(features):
-    """The maps that are reviewed, deepest first: the pooled vector as a map of one pixel, then the stages without the
-    stem."""
+def _levels(features: FeatureOutput) -> list[Tensor]:
+    """The maps to compare, deepest first: the pooled vector as a map of one pixel, then the stages without the stem."""
     return [features.pooled[:, :, None, None], *reversed(features.stages[1:])]
 
 
-def _before(features):
-    """The same before the activation, where the network tells."""
+def _before(features: FeatureOutput) -> list[Tensor]:
+    """The same maps before their activation, if the network returns them."""
     stages = features.preactivations or features.stages
     return _levels(features._replace(stages=stages))
 
 
 class Fusion(nn.Module):
-    """Attention-based fusion: mixes a student's map with what deeper maps left, by two learned gates a pixel."""
+    """Attention-based fusion (Chen et al. 2021): two learned gates per pixel mix a map with the fused deeper maps.
 
-    def __init__(self, channels, width, out_channels, *, first):
+    channels: of the student's map. width: of the fused maps. out_channels: of the teacher's map. first: True for the
+    deepest level, which has no deeper map to mix.
+    """
+
+    def __init__(self, channels: int, width: int, out_channels: int, *, first: bool) -> None:
         super().__init__()
         self.reduce = nn.Sequential(nn.Conv2d(channels, width, 1, bias=False), nn.BatchNorm2d(width))
         self.gates = None if first else nn.Conv2d(2 * width, 2, 1)
@@ -110,13 +121,13 @@ class Fusion(nn.Module):
             nn.Conv2d(width, out_channels, 3, padding=1, bias=False), nn.BatchNorm2d(out_channels)
         )
         for sequence in (self.reduce, self.expand):
-            nn.init.kaiming_uniform_(sequence[0].weight, a=1)
+            nn.init.kaiming_uniform_(next(sequence.parameters()), a=1)  # the convolution
 
-    def forward(self, x, residual, size):
-        """x (B, channels, h, w), residual (B, width, ...) or None, size: the teacher map's -> (output (B,
-        out_channels, *size), the residual for the next level)."""
+    def forward(self, x: Tensor, residual: Tensor | None, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """x: (B, channels, h, w). residual: (B, width, ...), the fused map of the deeper level, None at the deepest.
+        size: (h, w) of the teacher's map. Returns the output (B, out_channels, *size), and the fused map."""
         x = self.reduce(x)
-        if self.gates is not None:
+        if self.gates is not None and residual is not None:
             residual = F.interpolate(residual, x.shape[2:], mode="nearest")
             own, left = self.gates(torch.cat([x, residual], 1)).sigmoid().split(1, 1)
             x = own * x + left * residual
@@ -125,31 +136,39 @@ class Fusion(nn.Module):
 
 
 class CATKD(FeatureDistillation):
-    """Class attention transfer (Guo et al. 2023): where each class is seen, by class maps."""
+    """CAT-KD, class attention transfer (Guo et al. 2023): distills the class activation maps."""
 
     kd_weight = Option(15.0, "weight of the mean squared difference of the maps")
-    size = Option(2, "pixels a side that the maps are averaged to", low=1)
-    normalized = Option(True, "scale every class's map to unit length; without it the weight must fit the networks")
+    teacher_weight: Tensor
+    size = Option(2, "side in pixels to which the maps are average-pooled", low=1)
+    normalized = Option(
+        True, "scale the map of each class to unit length; false: the weight must be chosen for the pair of networks"
+    )
 
-    def wrap(self, student):
-        head = classifier(student)  # without a bias, the average of the class maps is the logits
+    def wrap(self, student: nn.Module) -> nn.Module:
+        """Removes the bias of the classifier. Raises ConfigError if the student has no nn.Linear called fc."""
+        head = classifier(student)  # without a bias, the mean of a class's map is its logit
         plain = nn.Linear(head.in_features, head.out_features, bias=False)
         with torch.no_grad():
             plain.weight.copy_(head.weight)
         student.fc = plain
         return student
 
-    def connect(self, student, teachers):
+    def connect(self, student: Any, teachers: dict[str, nn.Module]) -> None:
+        """Raises ConfigError if a network returns no last map, or if the teacher has no nn.Linear called fc."""
         for network in (student, teachers[TEACHER]):
-            last_map_of(self.probe(network))  # says what is wrong before the training, not in it
+            last_map_of(self.probe(network))  # fails before the training, not in its first step
         self.register_buffer("teacher_weight", classifier(teachers[TEACHER]).weight.detach().clone())
 
-    def distill(self, step):
+    def distill(self, step: Step) -> dict[str, Tensor]:
         own = class_maps(step.features, step.student.fc.weight)
         target = class_maps(step.teacher_features, self.teacher_weight)
         return {"cat": self.kd_weight * losses.class_attention(own, target, size=self.size, normalize=self.normalized)}
 
 
-def class_maps(features, weight):
-    """Class activation maps: the classifier's weight (C, D) applied to every pixel of the last map, (B, C, h, w)."""
+def class_maps(features: FeatureOutput, weight: Tensor) -> Tensor:
+    """Class activation maps (B, C, h, w): the classifier's weight (C, D) applied to each pixel of the last map.
+
+    Raises ConfigError if the network returns no last map.
+    """
     return torch.einsum("cd,bdhw->bchw", weight, last_map_of(features))

@@ -1,35 +1,41 @@
-"""OLTR: a memory of class centres that enriches what an image shows (Liu et al. 2019)."""
+"""OLTR: features enriched by a memory of class centroids (Liu et al. 2019)."""
+
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
 from ..models import classifier, features_of, last_map_of
-from .base import Method, Option
+from .base import Method, Option, Scan, Step
 from .distillation import CrossEntropy
 
-REACH = 10.0  # scales the distance to the nearest centre
+if TYPE_CHECKING:
+    from ..config.schedule import Schedule
+
+REACHABILITY = 10.0  # divided by the distance to the nearest centroid
 COSINE_SCALE = 16.0
 
 
 class ModulatedAttention(nn.Module):
-    """Adds to each pixel what it finds at similar pixels, as far as a spatial softmax lets it: (B, c, h, w) -> same.
+    """Non-local attention weighted by a spatial softmax, added to the map (Liu et al. 2019). It starts as the identity.
 
-    It starts as the identity.
+    channels, height, width: of the map.
     """
 
-    def __init__(self, channels, height, width):
+    def __init__(self, channels: int, height: int, width: int) -> None:
         super().__init__()
         half = max(1, channels // 2)
         self.theta, self.phi, self.g = (nn.Conv2d(channels, half, 1) for _ in range(3))
         for conv in (self.theta, self.phi, self.g):
             nn.init.kaiming_normal_(conv.weight)
-            nn.init.zeros_(conv.bias)
+            nn.init.zeros_(conv.get_parameter("bias"))
         self.back = nn.Conv2d(half, channels, 1, bias=False)
         nn.init.zeros_(self.back.weight)
         self.spatial = nn.Linear(channels * height * width, height * width)
 
-    def forward(self, x):
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps (B, channels, height, width) -> the same shape."""
         theta, phi, g = (conv(x).flatten(2) for conv in (self.theta, self.phi, self.g))
         attention = (theta.transpose(1, 2) @ phi).softmax(2)
         found = self.back((g @ attention.transpose(1, 2)).unflatten(2, x.shape[2:]))
@@ -38,15 +44,18 @@ class ModulatedAttention(nn.Module):
 
 
 class MemoryNetwork(nn.Module):
-    """A network, modulated attention on its last map, and a cosine classifier of what it shows plus what the memory
-    adds."""
+    """A network with modulated attention on its last map, a memory of class centroids and a cosine classifier.
 
-    def __init__(self, network, last_map, num_classes):
+    last_map: (B, D, h, w), an example of the network's last map. Raises ConfigError if the network has no nn.Linear
+    with a bias called fc.
+    """
+
+    def __init__(self, network: nn.Module, last_map: Tensor, num_classes: int) -> None:
         super().__init__()
-        width = last_map.shape[1]
+        width, *size = last_map.shape[1:]
         first = classifier(network, bias=True)
         self.network = network
-        self.attention = ModulatedAttention(*last_map.shape[1:])
+        self.attention = ModulatedAttention(width, *size)
         self.describer = nn.Linear(width, width)
         self.memory = nn.Parameter(torch.zeros(num_classes, width))
         self.hallucinator = nn.Linear(width, num_classes)
@@ -55,47 +64,50 @@ class MemoryNetwork(nn.Module):
         self.weight = nn.Parameter(torch.empty(num_classes, width).uniform_(-(width**-0.5), width**-0.5))
         network.fc = nn.Identity()
 
-    def describe(self, images):
-        """What an image shows, before the memory: (B, D)."""
+    def describe(self, images: Tensor) -> Tensor:
+        """The direct features (B, D) of images (B, channels, side, side), without the memory."""
         last_map = last_map_of(features_of(self.network, images))
         return F.relu(self.describer(self.attention(last_map).mean((2, 3))))
 
-    def classify(self, shown):
-        """Logits from what images show (B, D), between -16 and 16."""
-        memory = self.memory.detach()  # the classifier reads it; only the centroid terms move it
-        recalled = self.hallucinator(shown).softmax(1) @ memory
-        reach = REACH / torch.cdist(shown, memory).amin(1, keepdim=True).clamp_min(1e-4)
-        mixed = reach * (shown + self.selector(shown).tanh() * recalled)
+    def classify(self, direct: Tensor) -> Tensor:
+        """Direct features (B, D) -> logits (B, C), between -16 and 16."""
+        memory = self.memory.detach()  # only the centroid terms train it
+        recalled = self.hallucinator(direct).softmax(1) @ memory
+        reach = REACHABILITY / torch.cdist(direct, memory).amin(1, keepdim=True).clamp_min(1e-4)
+        mixed = reach * (direct + self.selector(direct).tanh() * recalled)
         length = mixed.norm(dim=1, keepdim=True).clamp_min(1e-8)
         return COSINE_SCALE * F.linear(mixed / (1 + length), F.normalize(self.weight))
 
-    def forward(self, images):
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, channels, side, side) -> logits (B, C)."""
         return self.classify(self.describe(images))
 
 
 class OLTR(Method):
-    """Open long-tailed recognition (Liu et al. 2019): cross-entropy first, then attention and a memory of centres."""
+    """Open long-tailed recognition (Liu et al. 2019): cross-entropy first, then attention and a centroid memory."""
 
-    parent = CrossEntropy
+    parent: type[Method] = CrossEntropy
     streams = {"main": "class-aware"}
     second_stage = Option(2.0, "epochs of the second stage, as a multiple of --epochs", above=True)
-    centroid_weight = Option(0.01, "weight of the terms that draw images to their class's centre")
-    repel_weight = Option(0.01, "weight, within them, of the distance to other centres")
-    margin = Option(10.0, "mean squared distance to other centres that is enough")
+    centroid_weight = Option(0.01, "weight of the terms that pull features to the centroid of their class")
+    repel_weight = Option(0.01, "weight of the distance to other centroids, relative to centroid_weight")
+    margin = Option(10.0, "mean squared distance to other centroids above which they do not repel")
     memory_rule = Option(
         "published",
-        "how centres move: by the published code's own rule, or by the loss's gradient",
+        "how centroids are updated: by the rule in the published code, or by the gradient of the loss",
         choices=("published", "gradient"),
     )
 
-    def schedule(self, schedule):
+    def schedule(self, schedule: "Schedule") -> "Schedule":
+        """Divides the learning rate by 10 after each third of the second stage's epochs."""
         epochs = max(1, round(self.second_stage * schedule.epochs))
         return schedule._replace(kind="steps", epochs=epochs, warmup=0.0, milestones=(1 / 3, 2 / 3), decay=0.1)
 
-    def wrap(self, student):
+    def wrap(self, student: nn.Module) -> MemoryNetwork:
+        """Raises ConfigError if the student returns no last map, or has no nn.Linear with a bias called fc."""
         return MemoryNetwork(student, last_map_of(self.probe(student)), len(self.task.class_counts))
 
-    def parameter_groups(self, student):
+    def parameter_groups(self, student: MemoryNetwork) -> list[dict[str, Any]]:
         head = [*student.hallucinator.parameters(), *student.selector.parameters(), student.weight]
         in_head = {id(p) for p in [*head, student.memory]}
         body = [p for p in student.parameters() if id(p) not in in_head]
@@ -105,41 +117,50 @@ class OLTR(Method):
             {"params": [student.memory], "lr_scale": 0.1},
         ]
 
-    def begin(self, student, teachers, training, held_out):
-        """The memory starts as the mean of what each class's images show."""
-        shown = training(student.describe)
-        labels = training.labels.to(shown.device)
-        sums = torch.zeros_like(student.memory).index_add_(0, labels, shown)
+    def begin(
+        self, student: MemoryNetwork, teachers: dict[str, nn.Module], training: Scan, held_out: Scan | None
+    ) -> None:
+        """Sets the memory to the mean direct features of each class."""
+        direct = training(student.describe)
+        labels = training.labels.to(direct.device)
+        sums = torch.zeros_like(student.memory).index_add_(0, labels, direct)
         counts = torch.bincount(labels, minlength=len(sums)).clamp_min(1)
         with torch.no_grad():
             student.memory.copy_(sums / counts[:, None])
 
-    def forward(self, step):
-        shown, memory = step.student.describe(step.images), step.student.memory
-        step.logits = step.student.classify(shown)
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        direct, memory = step.student.describe(step.images), step.student.memory
+        step.logits = step.student.classify(direct)
         published = self.memory_rule == "published"
-        attract = self.centroid_weight * attraction(shown, memory.detach() if published else memory, step.labels)
-        repel = self.centroid_weight * self.repel_weight * repulsion(shown, memory, step.labels, self.margin)
+        attract = self.centroid_weight * attraction(direct, memory.detach() if published else memory, step.labels)
+        repel = self.centroid_weight * self.repel_weight * repulsion(direct, memory, step.labels, self.margin)
         if published:
-            attract = attract + memory_pull(shown.detach(), memory, step.labels)
+            attract = attract + memory_pull(direct.detach(), memory, step.labels)
         return {"ce": F.cross_entropy(step.logits, step.labels), "attract": attract, "repel": repel}
 
 
-def attraction(shown, memory, labels):
-    """Half the mean squared distance of what images show (B, D) to their class's centre: scalar. memory (C, D)."""
-    return (shown - memory[labels]).square().sum() / (2 * len(shown))
+def attraction(direct: Tensor, memory: Tensor, labels: Tensor) -> Tensor:
+    """Half the mean squared distance of features to the centroid of their class (Liu et al. 2019).
+
+    direct: (B, D). memory: (C, D), the centroids. labels: LongTensor (B,). Returns a 0-dim tensor, as do the next two
+    functions, whose arguments have the same shapes.
+    """
+    return (direct - memory[labels]).square().sum() / (2 * len(direct))
 
 
-def repulsion(shown, memory, labels, margin):
-    """What the mean squared distance to the other classes' centres lacks of the margin: scalar."""
-    squared = torch.cdist(shown, memory).square()
+def repulsion(direct: Tensor, memory: Tensor, labels: Tensor, margin: float) -> Tensor:
+    """max(0, margin - the mean squared distance of features to the centroids of other classes) (Liu et al. 2019)."""
+    squared = torch.cdist(direct, memory).square()
     others = squared.sum() - squared.gather(1, labels[:, None]).sum()
     return F.relu(margin - others / squared.numel())
 
 
-def memory_pull(shown, memory, labels):
-    """A term of value zero whose gradient is the published code's own rule for the centres: the sum over a class's
-    images of (centre - image), over 1 + their number, over the batch; not scaled by the weight of the loss."""
-    images = (labels[:, None] == labels).sum(1)  # of one's class; bincount would have a GPU's host wait for it
-    pull = ((shown - memory[labels]).square().sum(1) / (1 + images)).sum() / (2 * len(shown))
+def memory_pull(direct: Tensor, memory: Tensor, labels: Tensor) -> Tensor:
+    """A term of value 0 whose gradient is the centroid update of the published code.
+
+    The gradient of a centroid is the sum of (centroid - features) over the images of its class, divided by 1 + their
+    number and by the batch size. The weight of the loss does not scale it.
+    """
+    images = (labels[:, None] == labels).sum(1)  # per class; unlike this, bincount makes the CPU wait for the GPU
+    pull = ((direct - memory[labels]).square().sum(1) / (1 + images)).sum() / (2 * len(direct))
     return pull - pull.detach()

@@ -647,7 +647,7 @@ def test_the_id_of_a_second_stage_depends_on_the_code_of_the_first(own):
 
 def test_a_parent_that_has_no_name_is_asked_for(own):
     own("second", own_method(before=own_method()))
-    with pytest.raises(ConfigError, match="register it, too"):
+    with pytest.raises(ConfigError, match="register it under a name of its own"):
         make(method="second").for_parent()
 
 
@@ -668,7 +668,7 @@ def test_an_option_that_every_run_has_already_says_so(own):
         lr = Option(0.1, "a rate")
 
     own("own", Own)
-    with pytest.raises(ConfigError, match="option 'lr', a setting of every run"):
+    with pytest.raises(ConfigError, match="option 'lr', but every run has a setting"):
         make(method="own")
 
 

@@ -164,7 +164,7 @@ def test_fitnets_hint_is_the_closed_form():
 
 
 def test_a_stage_that_a_network_does_not_have_is_answered_with_those_it_has():
-    with pytest.raises(ConfigError, match=r"layer = 4: method 'fitnet' finds stages 0 to 3"):
+    with pytest.raises(ConfigError, match="layer = 4: must be from 0 to 3"):
         prepared("fitnet", layer=4)
 
 

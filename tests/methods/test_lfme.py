@@ -46,7 +46,7 @@ def test_a_group_of_one_class_has_no_expert():
 
 
 def test_without_a_single_expert_there_is_nothing_to_learn_from():
-    with pytest.raises(ConfigError, match=r"needs two classes in one group.*: many, medium;"):
+    with pytest.raises(ConfigError, match=r"needs a group of at least two classes.*: many, medium;"):
         lfme((200, 50))
 
 
