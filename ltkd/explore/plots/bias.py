@@ -143,23 +143,6 @@ def prior(class_counts, mean_probability, groups, slope):
     return figure.update_xaxes(type="log").update_yaxes(type="log")
 
 
-def reliability(curves, *, title="Confidence against accuracy"):
-    """Reliability curves. curves: {group: (confidence, accuracy, share)}, as metrics.reliability gives them."""
-    figure = go.Figure()
-    figure.add_scatter(x=[0, 1], y=[0, 1], name="calibrated", mode="lines", line={"color": TEXT, "dash": "dot"})
-    for g, (name, (confidence, accuracy, share)) in enumerate(curves.items()):
-        figure.add_scatter(
-            x=confidence,
-            y=accuracy,
-            name=name,
-            mode="lines+markers",
-            connectgaps=True,
-            line={"color": group_colour(g)},
-            marker={"size": 5 + 25 * np.sqrt(share)},
-        )
-    return style(figure, title=title, x="confidence", y="accuracy", height=420)
-
-
 def calibration(by_group, *, title="How sure, and how often right?"):
     """Accuracy beside confidence of each group, and reliability curves. by_group: {'all': metrics.Calibration,
     group: Calibration}; 'all' in grey."""
@@ -200,17 +183,6 @@ def _bar_of(name, value, what, marker):
     hover = f"{what} on {name}: %{{y:.1f}} %<extra></extra>"
     look = {"marker": marker, "offsetgroup": what, "showlegend": False, "hovertemplate": hover}
     return go.Bar(x=[name], y=[value], **look, **plain_text("%{y:.0f}"))
-
-
-def confusion(matrix, names, *, title="Where do the images of a group go?"):
-    """A confusion matrix of shares. matrix (G, G), rows are true groups."""
-    percent = 100 * np.asarray(matrix)
-    text = "%{z:.0f} %" if len(names) <= 20 else None
-    figure = go.Figure(
-        go.Heatmap(z=percent, x=list(names), y=list(names), texttemplate=text, colorscale="Blues", zmin=0, zmax=100)
-    )
-    style(figure, title=title, x="predicted", y="true", height=400)
-    return figure.update_yaxes(autorange="reversed")
 
 
 def spread(sizes, values, names, *, x, y, title):
