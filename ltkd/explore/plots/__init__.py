@@ -1,4 +1,4 @@
-"""Figures: pure functions from numbers to plotly figures. One colour a group, one line style a network, everywhere."""
+"""Figures: pure functions from numbers to plotly figures, with one colour per group and one line style per network."""
 
 from .ablations import against_setting, two_by_two
 from .bias import (
