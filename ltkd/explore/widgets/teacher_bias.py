@@ -3,7 +3,7 @@
 from ... import metrics
 from .. import batch_terms, plots
 from ..logits import SPLITS, check_logits
-from .batches import batch_controls, follow, group_control
+from .batches import batch_changes, batch_controls, group_control
 from .controls import explore
 
 MASS, PRIOR, CALIBRATION = "group mass", "class prior", "accuracy and calibration"
@@ -39,7 +39,7 @@ class TeacherBias:
 
     def adapt(self, values):
         """Which batches there are; controls of batches belong to the group mass alone."""
-        changes = follow(self.logits, [values["network"]], values)
+        changes = batch_changes(self.logits, [values["network"]], values)
         for name in ("batch_size", "batch"):
             changes[name]["hidden"] = values["show"] != MASS
         return changes

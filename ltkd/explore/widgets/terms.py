@@ -5,7 +5,7 @@ import numpy as np
 from ...errors import ConfigError, LtkdError
 from .. import batch_terms, loss_probe, plots
 from ..logits import SPLITS, check_logits
-from .batches import batch_controls, follow, group_control, rows
+from .batches import batch_changes, batch_controls, batch_rows, group_control
 from .controls import explore
 
 BY_MASS = "p<sub>G</sub> (Eq. 8)"
@@ -36,7 +36,7 @@ class DecompositionExplorer:
 
     def adapt(self, values):
         """Which batches and images there are."""
-        changes = follow(self.logits, _pair(values), values)
+        changes = batch_changes(self.logits, _pair(values), values)
         batch_size = min(values["batch_size"], changes["batch_size"]["options"][-1])
         return changes | {"image": {"max": batch_size}}
 
@@ -126,7 +126,7 @@ class LossMicroscope:
         """Which batches there are; options are shown of one method."""
         keys = {self.key(name, option): name for name in self.methods for option in loss_probe.options_of(name)}
         hidden = {key: {"hidden": name != values["tune"]} for key, name in keys.items()}
-        return follow(self.logits, _pair(values), values) | hidden
+        return batch_changes(self.logits, _pair(values), values) | hidden
 
     def draw(self, teacher, student, data, n_groups, batch_size, batch, relative, tune, **values):
         """The figure, and a sentence on it."""
@@ -207,4 +207,4 @@ def _pair(values):
 
 def _batch(logits, split, teacher, student, batch_size, batch):
     """Logits of teacher and student and the labels of one batch, counted from 1."""
-    return tuple(values[rows(batch_size, batch)] for values in logits.pair(split, teacher, student))
+    return tuple(values[batch_rows(batch_size, batch)] for values in logits.pair(split, teacher, student))
