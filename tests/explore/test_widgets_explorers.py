@@ -216,7 +216,7 @@ def test_an_option_of_whole_numbers_has_a_slider_of_whole_numbers(small, monkeyp
 def test_no_method_is_one_sentence(small):
     explorer = widgets.loss_microscope(small, methods=["kd"])
     explorer.panel["kd"].value = False
-    assert "tick one at least" in explorer.note.value
+    assert "select at least one" in explorer.note.value
 
 
 def test_the_long_tail_is_that_of_the_profile():

@@ -2,7 +2,8 @@
 
 import html
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
 from typing import Any
 
@@ -46,8 +47,10 @@ class Explorer(ipywidgets.VBox):
     When a drawing fails, the figure stays as it was and the note shows the error.
     """
 
+    children: Sequence[ipywidgets.DOMWidget]
+
     def __init__(self, draw: Draw, controls: Mapping[str, Any], adapt: Adapt | None = None):
-        self._draw, self._adapt, self._adapting = draw, adapt, False
+        self._draw, self._adapt, self._drawing_paused = draw, adapt, False
         self.panel = {name: control(name, given) for name, given in controls.items()}
         self._adapt_controls()
         figure, text = self._draw_figure()
@@ -77,8 +80,17 @@ class Explorer(ipywidgets.VBox):
             self._show_note(text)
 
     def _moved(self, _change: Any) -> None:
-        if not self._adapting:  # changes that `adapt` makes are drawn once, together
+        if not self._drawing_paused:
             self.redraw()
+
+    @contextmanager
+    def _without_drawing(self) -> Iterator[None]:
+        """Controls may change inside this block without a redraw for each change."""
+        self._drawing_paused = True
+        try:
+            yield
+        finally:
+            self._drawing_paused = False
 
     def _draw_figure(self) -> tuple[go.Figure, str]:
         drawn = self._draw(**self.values)
@@ -87,12 +99,9 @@ class Explorer(ipywidgets.VBox):
     def _adapt_controls(self) -> None:
         if self._adapt is None:
             return
-        self._adapting = True
-        try:
+        with self._without_drawing():
             for name, change in self._adapt(self.values).items():
                 _apply_change(self.panel[name], change)
-        finally:
-            self._adapting = False
 
     def _show_note(self, text: str, *, failed: bool = False) -> None:
         colour = "color:#D55E00;" if failed else ""
