@@ -17,7 +17,8 @@ from .wide import SharedFigure, wide
 
 LABEL_WIDTH, CONTROL_WIDTH = "120px", "410px"
 
-Draw = Callable[..., go.Figure | tuple[go.Figure, str]]
+Drawing = tuple[go.Figure, str]  # a figure and the note above it
+Draw = Callable[..., go.Figure | Drawing]
 Adapt = Callable[[dict[str, Any]], Mapping[str, Mapping[str, Any]]]
 
 
@@ -92,7 +93,7 @@ class Explorer(ipywidgets.VBox):
         finally:
             self._drawing_paused = False
 
-    def _draw_figure(self) -> tuple[go.Figure, str]:
+    def _draw_figure(self) -> Drawing:
         drawn = self._draw(**self.values)
         return drawn if isinstance(drawn, tuple) else (drawn, "")
 

@@ -1,14 +1,13 @@
 """The long-tail builder: the training images of each class for a profile and an imbalance factor."""
 
 import numpy as np
-import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
 from ...datasets import PROFILES, ImageFiles, LongTailedDataset, class_counts, longtail_indices
 from ...groups import ClassGroups
 from .. import plots
 from .batches import group_control
-from .controls import Explorer, explore
+from .controls import Drawing, Explorer, explore
 
 SHOWN = 12  # images of a class
 
@@ -52,7 +51,7 @@ class LongTailBuilder:
     def __init__(self, available: np.ndarray, data: LongTailedDataset | None = None, seed: int = 0):
         self.available, self.data, self.seed = available, data, seed
 
-    def draw(self, profile: str, imbalance_factor: float, n_groups: int, log: bool) -> tuple[go.Figure, str]:
+    def draw(self, profile: str, imbalance_factor: float, n_groups: int, log: bool) -> Drawing:
         """The figure and the note above it; the arguments are the values of the controls."""
         counts = class_counts(profile, imbalance_factor, self.available, capped=True)
         by_rank, by_shots = ClassGroups.by_rank(counts, n_groups), ClassGroups.by_shots(counts)

@@ -7,13 +7,12 @@ from typing import Any
 import ipywidgets
 import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 
 from ... import metrics, runs
 from ...errors import LtkdError, RunError, unknown
 from ...runs import Run
 from .. import plots
-from .controls import Explorer
+from .controls import Drawing, Explorer
 from .run_list import RunList, texts
 from .training_monitor import CHOOSE_HELP, CURVES, MOST_PANELS, chooser, curve_figure, show_options
 
@@ -25,8 +24,6 @@ BINS = 10  # of classes, in the figure of accuracy and class size
 ACCURACY, TRADE, BY_SIZE = "accuracy of groups", "tail gain and head cost", "accuracy and class size"
 GROUPS, CLASSES, HISTORY = "confusion of groups", "confusion of classes", "history"
 GROUP_NAMES = ("head", "medium", "tail")
-
-Drawing = tuple[go.Figure, str]  # a figure and the note above it
 
 
 class RunBrowser(Explorer):

@@ -4,14 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from ... import metrics
 from ...groups import ClassGroups
 from .. import batch_terms, plots
 from ..logits import SPLITS, SavedLogits, check_logits
 from .batches import batch_changes, batch_controls, group_control
-from .controls import Explorer, explore
+from .controls import Drawing, Explorer, explore
 
 MASS, PRIOR, CALIBRATION = "group mass", "class prior", "accuracy and calibration"
 
@@ -61,7 +60,7 @@ class TeacherBias:
 
     def draw(
         self, show: str, network: str, data: str, temperature: float, n_groups: int, batch_size: int, batch: int
-    ) -> tuple[go.Figure, str]:
+    ) -> Drawing:
         """The figure and the note above it; the arguments are the values of the controls."""
         logits, labels = self.logits.get(data, network)
         groups = self.logits.groups(n_groups)
@@ -74,9 +73,7 @@ class TeacherBias:
         return _mass(batches, groups, batch - 1, where)
 
 
-def _prior(
-    logits: np.ndarray, counts: np.ndarray, groups: ClassGroups, temperature: float, where: str
-) -> tuple[go.Figure, str]:
+def _prior(logits: np.ndarray, counts: np.ndarray, groups: ClassGroups, temperature: float, where: str) -> Drawing:
     mean = metrics.softmax(logits, temperature).mean(0)
     slope = metrics.prior_slope(mean, counts)
     figure = plots.prior(counts, mean, groups, slope)
@@ -88,7 +85,7 @@ def _prior(
     )
 
 
-def _mass(batches: batch_terms.Rebalancing, groups: ClassGroups, batch: int, where: str) -> tuple[go.Figure, str]:
+def _mass(batches: batch_terms.Rebalancing, groups: ClassGroups, batch: int, where: str) -> Drawing:
     figure = plots.rebalancing(batches, groups.names, batch=batch, title=f"Group mass per batch: {where}")
     factors = ", ".join(f"{name} {f:.2f}" for name, f in zip(groups.names, batches.factors[batch], strict=True))
     before, after = (sums[batch].max() / sums[batch].min() for sums in (batches.teacher, batches.rebalanced))
@@ -101,11 +98,12 @@ def _mass(batches: batch_terms.Rebalancing, groups: ClassGroups, batch: int, whe
 
 def _calibration(
     logits: np.ndarray, labels: np.ndarray, groups: ClassGroups, temperature: float, where: str
-) -> tuple[go.Figure, str]:
+) -> Drawing:
     by_group = metrics.calibration_by_group(logits, labels, groups, temperature=temperature)
     figure = plots.calibration(by_group, title=f"Accuracy and confidence: {where}")
     whole = by_group["all"]
     return figure, (
         f"On all images the accuracy is {whole.accuracy:.1f} %, the mean confidence {whole.confidence:.1f} % and the "
-        f"expected calibration error {whole.error:.1f} points. The temperature changes the confidence, not the accuracy."
+        f"expected calibration error {whole.error:.1f} points. The temperature changes the confidence, not the "
+        f"accuracy."
     )

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import plotly.graph_objects as go
 
 from ...errors import ConfigError
 from ...groups import ClassGroups
@@ -12,7 +11,7 @@ from ...methods import Option
 from .. import batch_terms, loss_probe, plots
 from ..logits import SPLITS, SavedLogits, check_logits
 from .batches import batch_changes, batch_controls, batch_rows, group_control
-from .controls import Explorer, error_text, explore
+from .controls import Drawing, Explorer, error_text, explore
 
 BY_MASS = "p<sub>G</sub> (Eq. 8)"
 
@@ -66,7 +65,7 @@ class DecompositionExplorer:
         image: int,
         temperature: float,
         beta: float,
-    ) -> tuple[go.Figure, str]:
+    ) -> Drawing:
         """The figure and the note above it; the arguments are the values of the controls."""
         groups = self.logits.groups(n_groups)
         of_teacher, of_student, labels = _batch(self.logits, data, teacher, student, batch_size, batch)
@@ -120,47 +119,46 @@ def loss_microscope(
     loss needs logits only, your own included; batch_size, n_groups: first values of the controls; tune: the method
     whose options are shown first. Raises ConfigError for a method whose loss needs more than logits or fails.
     """
-    explorer = LossMicroscope(check_logits(logits))
+    microscope = LossMicroscope(check_logits(logits))
     for name in [*methods, tune] if tune else methods:
         if why := loss_probe.why_not(name):
             raise ConfigError(
                 f"the loss of {name!r} cannot be computed from logits alone ({error_text(why)}): choose one of "
-                f"{', '.join(explorer.methods)}"
+                f"{', '.join(microscope.options)}"
             ) from why
-    options = {
-        explorer.key(name, option): _option_control(option, described)
-        for name in explorer.methods
-        for option, described in loss_probe.options_of(name).items()
+    tunable = [name for name, options in microscope.options.items() if options]
+    first_tuned = tune or ([name for name in methods if name in tunable] or tunable)[-1]
+    checkboxes = {name: {"value": name in methods, "help": _first_line(name)} for name in microscope.options}
+    sliders = {
+        _option_key(name, option): _option_control(option, described)
+        for name, options in microscope.options.items()
+        for option, described in options.items()
     }
-    tunable = [name for name in methods if name in explorer.tunable] or explorer.tunable
-    ticks = {name: {"value": name in methods, "help": _first_line(name)} for name in explorer.methods}
     return explore(
-        explorer.draw,
-        adapt=explorer.adapt,
-        **_pair_controls(explorer.logits, teacher, student, batch_size, n_groups),
-        **ticks,
-        tune={"options": explorer.tunable, "value": tune or tunable[-1], "label": "options of"},
-        **options,
+        microscope.draw,
+        adapt=microscope.adapt,
+        **_pair_controls(microscope.logits, teacher, student, batch_size, n_groups),
+        **checkboxes,
+        tune={"options": tunable, "value": first_tuned, "label": "options of"},
+        **sliders,
         relative={"value": False, "label": "relative to each method's own mean"},
     )
 
 
 class LossMicroscope:
-    """Draws the figure of the loss microscope. methods: those that it can show; tunable: those with options."""
+    """Draws the figure of the loss microscope. options: {method: {name: Option}} of all methods that it can show."""
 
     def __init__(self, logits: SavedLogits):
         self.logits = logits
-        self.methods = loss_probe.methods_on_logits()
-        self.tunable = [name for name in self.methods if loss_probe.options_of(name)]
-
-    def key(self, method: str, option: str) -> str:
-        """The name of the control of a method's option."""
-        return f"{method}: {option}"
+        self.options = {name: loss_probe.options_of(name) for name in loss_probe.methods_on_logits()}
 
     def adapt(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """The batches to choose from; only the options of the method `tune` are shown."""
-        keys = {self.key(name, option): name for name in self.methods for option in loss_probe.options_of(name)}
-        hidden = {key: {"hidden": name != values["tune"]} for key, name in keys.items()}
+        hidden = {
+            _option_key(name, option): {"hidden": name != values["tune"]}
+            for name, options in self.options.items()
+            for option in options
+        }
         return batch_changes(self.logits, _pair(values), values) | hidden
 
     def draw(
@@ -174,28 +172,30 @@ class LossMicroscope:
         relative: bool,
         tune: str,
         **values: Any,
-    ) -> tuple[go.Figure, str]:
+    ) -> Drawing:
         """The figure and the note above it; the arguments are the values of the controls.
 
-        values: {method: True if it is drawn} and {key(method, option): value}.
+        values: {method: True if it is drawn} and {"method: option": value}.
         """
-        chosen = [name for name in self.methods if values[name]]
+        chosen = [name for name in self.options if values[name]]
         if not chosen:
             raise ConfigError("no method is selected: select at least one")
         groups = self.logits.groups(n_groups)
         of_teacher, of_student, labels = _batch(self.logits, data, teacher, student, batch_size, batch)
-        made = {
-            name: loss_probe.make(name, self.logits.class_counts, n_groups, **self._options(name, values))
-            for name in chosen
-        }
-        looks = {name: loss_probe.look(method, of_student, of_teacher, labels, groups) for name, method in made.items()}
+        looks = {}
+        for name in chosen:
+            options = {option: values[_option_key(name, option)] for option in self.options[name]}
+            method = loss_probe.make(name, self.logits.class_counts, n_groups, **options)
+            looks[name] = loss_probe.look(method, of_student, of_teacher, labels, groups)
         title = f"Student {student!r}, teacher {teacher!r}: {SPLITS[data]}"
         images = np.bincount(groups.index.numpy()[labels], minlength=n_groups)
         figure = plots.looks(looks, groups.names, relative=relative, title=title)
         return figure, _batch_note(images, groups.names, batch, looks)
 
-    def _options(self, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
-        return {option: values[self.key(name, option)] for option in loss_probe.options_of(name)}
+
+def _option_key(method: str, option: str) -> str:
+    """The name of the control of a method's option."""
+    return f"{method}: {option}"
 
 
 def _batch_note(images: np.ndarray, names: Sequence[str], batch: int, looks: Mapping[str, loss_probe.Look]) -> str:

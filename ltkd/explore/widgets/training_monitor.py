@@ -15,7 +15,7 @@ from ...config import RunConfig
 from ...errors import LtkdError, unknown
 from ...runs import Run
 from .. import plots
-from .controls import Explorer, option_values
+from .controls import Drawing, Explorer, option_values
 from .run_list import RunList
 
 REDRAW_SECONDS = 0.5  # a browser can redraw a few times a second, not at every training step
@@ -110,15 +110,14 @@ class TrainingMonitor(Explorer):
         return {label: history for label, history in read.items() if history is not None and len(history)}
 
     def _adapt_epoch(self, values: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-        """Show the slider of epochs with the group mass only. It is as long as the longest run, and follows its end."""
+        """Show the slider of epochs with the group mass only. It moves with the end of the longest run."""
         if values["show"] != GROUP_MASS:
             return {"epoch": {"hidden": True}}
         last = max((len(history) for history in self._histories(values["chosen"]).values()), default=1)
         at_end, self._last = values["epoch"] >= self._last or values["epoch"] > last, last
-        # A browser fails on a slider of one value.
-        return {"epoch": {"hidden": False, "max": max(2, last)} | ({"value": last} if at_end else {})}
+        return {"epoch": {"max": last} | ({"value": last} if at_end else {})}
 
-    def _figure(self, show: str, epoch: int, chosen: Sequence[str]) -> tuple[go.Figure, str]:
+    def _figure(self, show: str, epoch: int, chosen: Sequence[str]) -> Drawing:
         histories = self._histories(chosen)
         if show == GROUP_MASS:
             imported = [label for label in histories if label in self._stored and not self._stored[label].has_logits]
@@ -154,7 +153,7 @@ def _panel_title(column: str, show: str) -> str:
     return {"loss": "loss, all terms", "cross_kl": "across groups"}.get(column, column)
 
 
-def mass_figure(histories: Mapping[str, pd.DataFrame], epoch: int) -> tuple[go.Figure, str]:
+def mass_figure(histories: Mapping[str, pd.DataFrame], epoch: int) -> Drawing:
     """The group mass of each batch in an epoch, and a note. Runs with the same masses share a panel."""
     panels: dict[str, tuple[np.ndarray, np.ndarray]] = {}
     names: list[str] = []
