@@ -1,4 +1,4 @@
-"""Logits from anywhere come in one form, and what does not fit together is refused in one sentence."""
+"""SavedLogits: one form for all logits, and clear errors for arrays that do not fit together."""
 
 import numpy as np
 import pytest
@@ -25,14 +25,14 @@ def test_arrays_and_tensors_become_float32_arrays():
     assert saved.class_names == ("0", "1", "2") and saved.splits("a") == ("train",)
 
 
-def test_of_two_networks_the_common_first_images_are_taken():
+def test_a_pair_uses_the_first_images_that_both_networks_share():
     saved = SavedLogits({"a": {"train": pair(8)}, "b": {"train": pair(5, seed=1)}}, COUNTS)
     teacher, student, labels = saved.pair("train", "a", "b")
     assert len(teacher) == len(student) == len(labels) == 5
     np.testing.assert_array_equal(teacher, saved.train("a")[0][:5])
 
 
-def test_runs_answer_on_shuffled_images(tmp_path):
+def test_logits_of_runs_are_on_shuffled_images(tmp_path):
     config = digits_config(method="ce")
     run = fit(config, runs=tmp_path, device="cpu", progress=False)
     saved = SavedLogits.of_runs({"student": run}, load_dataset(config))
@@ -53,19 +53,19 @@ BAD = {
 
 
 @pytest.mark.parametrize("message", BAD)
-def test_what_does_not_fit_is_refused(message):
+def test_invalid_logits_raise(message):
     with pytest.raises((ConfigError, DataError), match=message):
         SavedLogits(*BAD[message])
 
 
-def test_other_images_are_refused():
+def test_a_pair_on_different_images_raises():
     logits, labels = pair(6)
     saved = SavedLogits({"a": {"train": (logits, labels)}, "b": {"train": (logits, labels[::-1])}}, COUNTS)
     with pytest.raises(DataError, match="same images in the same order"):
         saved.pair("train", "a", "b")
 
 
-def test_unknown_networks_and_halves_are_named():
+def test_errors_name_the_known_networks_and_splits():
     saved = SavedLogits({"teacher": {"train": pair(6)}}, COUNTS)
     with pytest.raises(ConfigError, match="did you mean 'teacher'"):
         saved.train("teahcer")
@@ -73,6 +73,6 @@ def test_unknown_networks_and_halves_are_named():
         saved.test("teacher")
 
 
-def test_something_else_is_refused():
+def test_other_objects_are_not_saved_logits():
     with pytest.raises(ConfigError, match="a dict is not SavedLogits: give recorded"):
         teacher_bias({"teacher": 1})

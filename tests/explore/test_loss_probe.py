@@ -1,4 +1,4 @@
-"""The microscope shows the loss that a method trains with, and finds the methods that it can show."""
+"""loss_probe computes the loss that a method trains with, and finds the methods that need logits only."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_the_gradient_is_the_difference_of_probabilities(batch):
     np.testing.assert_allclose(list(seen.gradient.values()), expected)
 
 
-def test_a_group_without_an_image_has_neither_value_nor_gradient(batch, recwarn):
+def test_a_group_without_images_has_no_value_and_no_gradient(batch, recwarn):
     student, teacher, labels = batch
     seen = loss_probe.look(loss_probe.make("ce", COUNTS, 3), student, teacher, labels * 0, GROUPS)
     for by_group in (seen.alone, seen.gradient):
@@ -42,7 +42,7 @@ def test_a_group_without_an_image_has_neither_value_nor_gradient(batch, recwarn)
     assert not recwarn.list
 
 
-def test_the_value_on_a_group_is_the_loss_of_its_images_alone(batch):
+def test_the_value_of_a_group_is_the_loss_of_its_images_alone(batch):
     student, teacher, labels = batch
     seen = loss_probe.look(loss_probe.make("ce", COUNTS, 3), student, teacher, labels, GROUPS)
     of_tail = GROUPS.index[labels] == 2
@@ -54,8 +54,8 @@ def test_the_value_on_a_group_is_the_loss_of_its_images_alone(batch):
 @pytest.mark.parametrize(
     ("name", "couples"), [("ce", False), ("kd", False), ("dkd", False), ("dist", True), ("ltkd", True)]
 )
-def test_it_says_whether_the_images_of_a_batch_are_coupled(batch, name, couples):
-    """LTKD's factors are those of the whole batch; DIST correlates over its images."""
+def test_coupled_losses_are_detected(batch, name, couples):
+    """LTKD's factors depend on the whole batch; DIST correlates over its images."""
     assert loss_probe.look(loss_probe.make(name, COUNTS, 3), *batch, GROUPS).couples == couples
 
 
@@ -65,7 +65,7 @@ def test_methods_with_features_stages_or_branches_are_left_out():
     assert not {"fitnet", "reviewkd", "catkd", "crt", "bkd+crt", "bbn", "lfme", "oltr"} & set(known)
 
 
-def test_a_method_of_ones_own_is_found(monkeypatch):
+def test_a_custom_method_is_found(monkeypatch):
     class Mine(Method):
         """Mean square of the logits."""
 
@@ -84,13 +84,13 @@ def test_a_method_of_ones_own_is_found(monkeypatch):
         (lambda self, step: {"root": step.logits.mean().log()}, "term 'root' is not finite"),
     ],
 )
-def test_what_is_wrong_with_a_method_of_ones_own_is_kept(monkeypatch, forward, why):
+def test_the_error_of_a_custom_method_is_kept(monkeypatch, forward, why):
     monkeypatch.setitem(METHODS, "mine", type("Mine", (Method,), {"forward": forward}))
     assert "mine" not in loss_probe.methods_on_logits()
     assert why in str(loss_probe.why_not("mine"))
 
 
-def test_an_option_of_time_is_in_force_whatever_its_name(monkeypatch):
+def test_options_of_time_are_set_to_zero_and_not_offered(monkeypatch):
     class Late(Method):
         """A term that comes into force after some epochs."""
 
@@ -102,7 +102,7 @@ def test_an_option_of_time_is_in_force_whatever_its_name(monkeypatch):
     assert set(loss_probe.options_of("late")) == {"strength"}
 
 
-def test_a_term_that_comes_late_is_in_force(batch):
+def test_a_term_that_starts_late_is_in_force(batch):
     student, teacher, labels = batch
     drw = loss_probe.look(loss_probe.make("bkd", COUNTS, 3), student, teacher, labels, GROUPS)
     weights = losses.effective_number_weights(COUNTS)

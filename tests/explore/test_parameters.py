@@ -52,18 +52,18 @@ def test_values_in_range_pass(change):
     ],
     ids=str,
 )
-def test_another_value_raises_one_sentence_that_names_the_parameter(change):
+def test_other_values_raise_one_sentence_that_names_the_parameter(change):
     with pytest.raises(ConfigError, match=next(iter(change))) as error:
         check_parameters(VALID | change, **ALLOWED)
     assert "\n" not in str(error.value)
 
 
-def test_an_unknown_name_is_answered_with_the_nearest():
+def test_the_error_for_an_unknown_name_suggests_the_nearest():
     with pytest.raises(ConfigError, match="unknown parameter 'epoch': did you mean 'epochs'"):
         check_parameters(VALID | {"epoch": 3}, **ALLOWED)
 
 
-def test_an_unknown_choice_is_answered_with_the_nearest():
+def test_the_error_for_an_unknown_choice_suggests_the_nearest():
     with pytest.raises(ConfigError, match="did you mean 'ltkd'"):
         check_parameters(VALID | {"method": "lktd"}, **ALLOWED)
 
@@ -74,12 +74,12 @@ def test_a_missing_name_raises(name):
         check_parameters({k: v for k, v in VALID.items() if k != name}, **ALLOWED)
 
 
-def test_what_a_notebook_holds_besides_is_passed_over():
+def test_names_that_are_not_parameters_are_ignored():
     besides = {"_": 1, "__name__": "__main__", "_i1": "", "In": [], "Out": {}, "torch": torch, "fit": len, "Net": dict}
     check_parameters(VALID | besides, **ALLOWED)
 
 
-def test_a_cell_that_is_run_again_passes_over_what_later_cells_have_made():
+def test_a_second_check_ignores_the_names_of_later_cells():
     namespace = dict(VALID)
     check_parameters(namespace, **ALLOWED)
     check_parameters(namespace | {"figure": 3}, **ALLOWED)
@@ -87,7 +87,7 @@ def test_a_cell_that_is_run_again_passes_over_what_later_cells_have_made():
         check_parameters(namespace | {"epochs": 0}, **ALLOWED)
 
 
-def test_a_list_of_numbers_is_checked_number_by_number():
+def test_each_number_of_a_list_is_checked():
     check_parameters({"alphas": [0.0, 2.5]}, alphas=[(0.0, 100.0)])
     with pytest.raises(ConfigError, match=r"alphas = \[2\.0, -1\.0\]: must be a list, each entry a number from 0"):
         check_parameters({"alphas": [2.0, -1.0]}, alphas=[(0.0, 100.0)])

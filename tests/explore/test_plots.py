@@ -17,7 +17,7 @@ def logits():
     return generator.normal(size=(60, 6)) + np.log(COUNTS), np.arange(60) % 6
 
 
-def test_counts_are_split_by_group_and_keep_their_colour():
+def test_counts_are_coloured_by_group():
     figure = plots.counts(COUNTS, GROUPS)
     assert [trace.name for trace in figure.data] == list(NAMES)
     assert [trace.marker.color for trace in figure.data] == list(plots.PALETTE[:3])
@@ -29,19 +29,19 @@ def test_counts_twice_has_one_logarithmic_axis():
     assert figure.layout.yaxis.type is None and figure.layout.yaxis2.type == "log"
 
 
-def test_the_contact_sheet_holds_every_pixel():
+def test_the_contact_sheet_shows_every_pixel():
     images = np.random.default_rng(0).integers(0, 255, (7, 3, 4, 4), dtype=np.uint8)
     sheet = np.asarray(plots.contact_sheet(images, columns=5).data[0].z)
     assert (sheet[:4, 5:9] == images[1].transpose(1, 2, 0)).all()
     assert (sheet[5:9, 5:9] == images[6].transpose(1, 2, 0)).all()
 
 
-def test_grey_images_become_grey_colours():
+def test_grey_images_are_drawn_with_three_equal_channels():
     sheet = np.asarray(plots.contact_sheet(np.full((1, 1, 2, 2), 7, dtype=np.uint8)).data[0].z)
     assert (sheet[:2, :2] == 7).all() and sheet.shape[2] == 3
 
 
-def test_mass_per_batch_tells_the_sets_apart_by_the_line_and_the_groups_by_colour():
+def test_mass_per_batch_has_one_line_style_per_set_and_one_colour_per_group():
     figure = plots.mass_per_batch({"a": np.ones((4, 3)), "b": np.zeros((4, 3))}, NAMES)
     assert [trace.line.dash for trace in figure.data] == ["solid"] * 3 + ["dot"] * 3
     assert [trace.line.color for trace in figure.data] == list(plots.PALETTE[:3]) * 2
@@ -53,7 +53,7 @@ def test_the_fair_share_of_a_group_is_its_share_of_the_classes():
     assert [trace.y[0] for trace in figure.data if "share of classes" in trace.name] == [0.3, 0.4, 0.3]
 
 
-def test_the_prior_line_has_the_slope_given():
+def test_the_line_of_the_prior_has_the_given_slope():
     figure = plots.prior(COUNTS, COUNTS**0.5 / 100, GROUPS, 0.5)
     line = figure.data[-1]
     slope = np.log(line.y[1] / line.y[0]) / np.log(line.x[1] / line.x[0])
@@ -65,7 +65,7 @@ def test_decomposition_bars_add_up():
     assert sum(trace.y[0] for trace in figure.data) == pytest.approx(1.0)
 
 
-def test_curves_pass_over_what_a_run_has_not():
+def test_curves_skip_missing_columns_and_values():
     history = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "test_all": [None, 50.0, None]})
     figure = plots.curves({"a": history}, {"loss": "loss", "test_all": "test", "kl": "KL"}, y="", title="")
     assert [list(trace.y) for trace in figure.data] == [[3.0, 2.0, 1.0], [50.0]]
@@ -83,7 +83,7 @@ def test_trade_is_relative_to_the_baseline():
     assert [(trace.x[0], trace.y[0]) for trace in figure.data] == [(0.0, 0.0), (-2.0, 20.0)]
 
 
-def test_a_long_tail_has_one_axis_of_classes_and_says_who_has_the_images():
+def test_a_long_tail_shows_counts_and_the_share_of_each_group():
     figure = plots.longtail(COUNTS, GROUPS, ClassGroups.by_shots(COUNTS), log=True)
     counts = [trace for trace in figure.data if trace.yaxis == "y"]
     assert np.concatenate([trace.y for trace in counts]).tolist() == COUNTS.tolist()
@@ -91,7 +91,7 @@ def test_a_long_tail_has_one_axis_of_classes_and_says_who_has_the_images():
     assert figure.layout.xaxis.matches == "x2" and figure.layout.yaxis.type == "log"
 
 
-def test_long_epochs_are_thinned_out():
+def test_long_lines_are_thinned():
     ones = np.ones((1355, 3))
     figure = plots.rebalancing(batch_terms.Rebalancing(ones, ones, ones, ones), NAMES, batch=0)
     assert max(len(trace.x) for trace in figure.data) <= 400
@@ -127,7 +127,7 @@ LOOKS = {
 }
 
 
-def test_looks_are_compared_as_they_are_or_relatively():
+def test_looks_are_absolute_or_relative():
     plain, relative = plots.looks(LOOKS, NAMES), plots.looks(LOOKS, NAMES, relative=True)
     of_head = (0, 1, 2, 5)  # two terms, the value on the head's images and the gradient on them
     assert [list(plain.data[i].y) for i in of_head] == [[1.0, 2.0], [3.0, None], [1.0, 4.0], [1.0, 4.0]]
@@ -140,8 +140,7 @@ def figures():
     yield plots.partitions({"rank": GROUPS, "shots": ClassGroups.by_shots(COUNTS)})
     yield plots.group_bars({"head": 1.0, "tail": 2.0}, y="y", title="t")
     yield plots.grouped_bars({"a": {"head": 1.0}}, errors={"a": {"head": 0.1}}, y="y", title="t")
-    yield plots.reliability({"head": metrics.reliability(z, labels)})
-    yield plots.confusion(metrics.group_confusion(z, labels, GROUPS), NAMES)
+    yield plots.group_confusions({"a": metrics.group_confusion(z, labels, GROUPS)}, NAMES)
     yield plots.spread([16, 64], [np.ones((5, 3)), np.ones((5, 3))], NAMES, x="x", y="y", title="t")
     yield plots.class_probabilities({"a": metrics.softmax(z)[0]}, GROUPS, class_names=list("abcdef"), title="t")
     ones = np.ones((3, 3))

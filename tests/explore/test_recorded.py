@@ -1,4 +1,4 @@
-"""Recordings: what is there, in the shapes that are promised, and clear sentences for what is not."""
+"""Recordings: their contents and shapes, and clear errors for missing ones."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ def recording():
     return recorded.recording("cifar100-lt")
 
 
-def test_every_network_has_logits_on_both_kinds_of_images(recording):
+def test_every_network_has_training_and_test_logits(recording):
     counts = recording.class_counts
     for name in recording.names:
         for (logits, labels), balanced in ((recording.train(name), False), (recording.test(name), True)):
@@ -41,19 +41,19 @@ def test_the_recorded_teacher_is_biased_and_the_balanced_one_is_not(recording):
     assert slopes["teacher"] > 0.5 > 0.1 > abs(slopes["balanced teacher"])
 
 
-def test_a_recorded_run_says_that_it_has_no_weights(recording):
+def test_the_weights_of_a_recorded_run_raise(recording):
     with pytest.raises(RunError, match="stored without its weights"):
         recording.runs["ltkd"].model()
 
 
-def test_unknown_names_are_named(recording):
+def test_errors_suggest_the_nearest_name(recording):
     with pytest.raises(LtkdError, match="did you mean 'cifar100-lt'"):
         recorded.recording("cifar100")
     with pytest.raises(LtkdError, match="did you mean 'teacher'"):
         recording.test("teachr")
 
 
-def test_without_a_checkout_one_sentence_says_what_to_do(tmp_path, monkeypatch):
+def test_the_error_without_a_checkout_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(recorded, "project_folder", lambda: tmp_path)
     with pytest.raises(DataError, match="work in a checkout"):
         recorded.recording("cifar100-lt")

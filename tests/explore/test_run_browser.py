@@ -1,4 +1,4 @@
-"""The runs browser lists what can be read, and what it draws of the chosen rows are their numbers."""
+"""The runs browser lists all readable runs, and its figures show the numbers of the chosen rows."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from ltkd.explore.widgets.run_browser import ACCURACY, BY_SIZE, CLASSES, GROUPS,
 from ltkd.explore.widgets.run_list import RunList
 from ltkd.runs import archive
 
-REDRAW = 0.3  # of the processor's seconds: three times what is promised, for slow machines
+REDRAW = 0.3  # CPU seconds: three times the limit, for slow machines
 
 
 @pytest.fixture
@@ -48,10 +48,10 @@ def test_the_table_lists_every_run_with_its_accuracies(browser, store):
     line = {name: text for text, name in browser.rows.options}["ltkd seed 1"].split("\u00a0")
     accuracies = [f"{run.result['last'][group]:.1f}" for group in ("all", "head", "medium", "tail")]
     assert [cell for cell in line if cell][-4:] == accuracies
-    assert len({len(text) for text, _ in browser.rows.options}) == 1  # columns stand below each other
+    assert len({len(text) for text, _ in browser.rows.options}) == 1  # the columns are aligned
 
 
-def test_a_filter_leaves_matching_rows(browser):
+def test_a_filter_keeps_matching_rows(browser):
     assert set(browser.filters) == {"role", "teacher", "student", "seed"}
     browser.filters["seed"].value = "1"
     assert {name for _, name in browser.rows.options} == {"kd seed 1", "ltkd seed 1", "teacher seed 1"}
@@ -62,7 +62,7 @@ def test_a_filter_leaves_matching_rows(browser):
     assert len(browser.rows.options) == 6 and browser.rows.value == ("ltkd seed 1",)
 
 
-def test_one_filter_is_one_drawing(browser, monkeypatch):
+def test_a_filter_redraws_once(browser, monkeypatch):
     drawings = []
     monkeypatch.setattr(browser, "redraw", lambda: drawings.append(1))
     browser.filters["seed"].value = "1"
@@ -78,7 +78,7 @@ def test_bars_are_means_over_seeds_with_intervals(browser):
     assert figure.data[0].y[2] == pytest.approx(tails[0]) and figure.data[0].error_y.array is None
 
 
-def test_the_trade_is_measured_against_the_baseline_chosen(browser):
+def test_the_trade_is_relative_to_the_chosen_baseline(browser):
     figure = show(browser, TRADE, "ltkd seed 0", "ltkd seed 1")
     lasts = {s: [[run.result["last"][g] for g in ("head", "tail")] for run in of(browser, s)] for s in ("kd", "ltkd")}
     mean = {setting: np.mean(last, 0) for setting, last in lasts.items()}
@@ -96,7 +96,7 @@ def test_accuracy_by_size_is_the_mean_over_seeds(browser):
     np.testing.assert_allclose(figure.data[0].x, of(browser, "kd")[0].class_counts)
 
 
-def test_one_run_shows_its_single_classes_too(recording):
+def test_a_single_run_shows_its_classes_as_dots(recording):
     browser = widgets.RunBrowser(recording.runs, show=BY_SIZE)
     browser.rows.value = ("ltkd",)
     dots, line = browser.figure.data
@@ -115,7 +115,7 @@ def test_bins_join_classes_of_neighbouring_size():
     assert metrics.accuracy_by_size(logits[2:], labels[2:], counts, n_bins=4)[1].tolist() == [100.0, 50.0, 100.0]
 
 
-def test_confusion_of_groups_is_the_mean_of_the_seeds(browser):
+def test_confusion_of_groups_is_the_mean_over_seeds(browser):
     figure = show(browser, GROUPS)
     kept = of(browser, "ltkd")
     groups = metrics.thirds(kept[0].class_counts)
@@ -124,7 +124,7 @@ def test_confusion_of_groups_is_the_mean_of_the_seeds(browser):
     np.testing.assert_allclose(np.asarray(figure.data[place].z), expected)
 
 
-def test_confusion_of_classes_goes_from_most_to_fewest_images(recording):
+def test_confusion_of_classes_is_sorted_from_most_to_fewest_images(recording):
     browser = widgets.RunBrowser(recording.runs, show=CLASSES)
     browser.rows.value = ("teacher",)
     logits, labels = recording.test("teacher")
@@ -135,20 +135,20 @@ def test_confusion_of_classes_goes_from_most_to_fewest_images(recording):
         np.testing.assert_allclose(shown[row], [100 * np.mean(taken == other) for other in order], atol=0.51)
 
 
-def test_more_settings_than_panels_are_announced(recording):
+def test_a_note_says_that_not_all_settings_are_drawn(recording):
     browser = widgets.RunBrowser(recording.runs, show=GROUPS)
     assert sum(trace.type == "heatmap" for trace in browser.figure.data) == 4
     assert "first 4 of 6 settings" in browser.note.value
 
 
-def test_classes_go_by_the_long_tailed_runs(recording):
+def test_class_sizes_are_those_of_the_long_tailed_runs(recording):
     browser = widgets.RunBrowser(recording.runs, show=BY_SIZE)
     assert "balanced teacher had other numbers of images" in browser.note.value
     sizes = [trace.x for trace in browser.figure.data]
     assert all(np.array_equal(sizes[0], other) for other in sizes)
 
 
-def test_history_overlays_the_curves_chosen(browser):
+def test_history_overlays_the_chosen_curves(browser):
     figure = show(browser, HISTORY, "kd seed 0", "ltkd seed 0")
     browser.panel["curves"].value = "loss terms"
     history = browser.run_list.runs["ltkd seed 0"].history
@@ -156,7 +156,7 @@ def test_history_overlays_the_curves_chosen(browser):
     assert tuple(history["loss_within"]) in drawn and {trace.name for trace in figure.data} == {"kd", "ltkd"}
 
 
-def test_controls_of_one_view_are_hidden_in_the_others(browser):
+def test_controls_of_a_view_are_hidden_in_the_others(browser):
     for view in VIEWS:
         show(browser, view)
         shown = {name for name in ("baseline", "curves") if browser.panel[name].layout.display is None}
@@ -164,13 +164,13 @@ def test_controls_of_one_view_are_hidden_in_the_others(browser):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_no_row_chosen_breaks_nothing(browser, view):
+def test_a_view_without_chosen_rows_does_not_fail(browser, view):
     show(browser, view)
     browser.rows.value = ()
     assert "Error" not in browser.note.value.replace("RunError", "")
 
 
-def test_it_takes_runs_a_dict_and_the_name_of_a_recording(store, recording):
+def test_sources_are_runs_a_dict_and_the_name_of_a_recording(store, recording):
     given = [run for run in runs.all_runs(store) if run.finished]
     assert set(RunList(given).runs) == set(RunList(store).runs)
     assert set(RunList({"a": given[0], "b": given[1]}).runs) == {"a", "b"}
@@ -178,7 +178,7 @@ def test_it_takes_runs_a_dict_and_the_name_of_a_recording(store, recording):
 
 
 @pytest.mark.parametrize(("field", "value"), [("n_groups", 2), ("epochs", 9), ("student", "resnet8")])
-def test_settings_that_differ_are_in_the_name_and_never_averaged(store, tmp_path, field, value):
+def test_different_settings_have_different_names_and_are_not_averaged(store, tmp_path, field, value):
     run = Run.load(next(store.glob("*-ltkd-s0-*")))
     folder = shutil.copytree(run.folder, tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())
@@ -198,7 +198,7 @@ def crossed(store, tmp_path):
     return tmp_path
 
 
-def test_runs_that_differ_in_their_subset_are_all_there(crossed):
+def test_runs_on_different_subsets_are_averaged(crossed):
     browser = widgets.RunBrowser(crossed)
     assert set(browser.run_list.runs) == {f"ltkd subset {subset} seed {seed}" for subset in (0, 1) for seed in (0, 1)}
     assert "mean of 4 seeds" in show(browser, ACCURACY).layout.title.text
@@ -206,14 +206,14 @@ def test_runs_that_differ_in_their_subset_are_all_there(crossed):
     assert {name: len(stack) for name, stack in stacks.items()} == {"ltkd": 4}
 
 
-def test_runs_that_nothing_else_tells_apart_have_their_place_in_the_name(store, tmp_path):
+def test_copies_of_a_run_have_their_folder_in_the_name(store, tmp_path):
     run = Run.load(next(store.glob("*-kd-s0-*")))
     copy = Run.load(shutil.copytree(run.folder, tmp_path / "copy"))
     names = list(RunList([run, copy]).runs)
     assert len(names) == 2 and names[1].endswith(f"{run.config.id} in {tmp_path} seed 0")
 
 
-def test_a_profile_of_counts_is_short_in_a_name_and_never_mixed_with_another(store, tmp_path):
+def test_long_profiles_are_short_in_names_but_stay_different(store, tmp_path):
     run, found = Run.load(next(store.glob("*-kd-s0-*"))), []
     for counts in ([90] * 10, [80] * 10, [80] * 9 + [70]):
         folder = shutil.copytree(run.folder, tmp_path / f"{sum(counts)}")
@@ -238,7 +238,7 @@ def own_and_imported(store, tmp_path_factory):
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_imported_runs_are_drawn_as_others_are(own_and_imported, view):
+def test_imported_runs_have_the_same_figures(own_and_imported, view):
     numbers = []
     for browser in own_and_imported:
         everything = show(browser, view, *sorted(browser.run_list.runs)).to_plotly_json()["data"]
@@ -248,7 +248,7 @@ def test_imported_runs_are_drawn_as_others_are(own_and_imported, view):
     np.testing.assert_equal(numbers[1], numbers[0])
 
 
-def test_what_imported_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
+def test_a_note_says_what_imported_runs_lack(store, tmp_path, monkeypatch):
     monkeypatch.setattr(archive, "MOST_CLASSES", 9)
     browser = widgets.RunBrowser(carried(runs.all_runs(store), tmp_path), show=GROUPS)
     assert browser.note.value.count("holds no confusion of so many classes") == 6
@@ -257,7 +257,7 @@ def test_what_imported_runs_lack_is_one_sentence(store, tmp_path, monkeypatch):
         browser.run_list.answers()
 
 
-def test_answers_are_those_of_the_runs_that_have_logits(store, tmp_path):
+def test_answers_skip_runs_without_logits(store, tmp_path):
     folder = next(store.glob("*-kd-s0-*"))
     imported = carried([run for run in runs.all_runs(store) if run.folder != folder], tmp_path)
     shutil.copytree(folder, imported / folder.name)
@@ -265,7 +265,7 @@ def test_answers_are_those_of_the_runs_that_have_logits(store, tmp_path):
     assert len(listed.runs) == 6 and listed.answers().names == ("kd seed 0",)
 
 
-def test_unfinished_and_damaged_runs_are_left_out_in_one_line(store, tmp_path):
+def test_a_note_counts_unfinished_and_damaged_runs(store, tmp_path):
     folder = shutil.copytree(store, tmp_path / "runs")
     next(folder.glob("*-kd-s0-*")).joinpath("result.json").unlink()
     next(folder.glob("*-kd-s1-*")).joinpath("result.json").write_text("{")
@@ -276,7 +276,7 @@ def test_unfinished_and_damaged_runs_are_left_out_in_one_line(store, tmp_path):
     assert "Left out: 1 run and 2 folders;" in browser.note.value and "\n" not in browser.note.value
 
 
-def test_logits_that_cannot_be_read_leave_the_other_runs(store, tmp_path):
+def test_a_run_with_damaged_logits_is_left_out(store, tmp_path):
     folder = shutil.copytree(store, tmp_path / "runs")
     next(folder.glob("*-kd-s0-*")).joinpath("logits.npz").write_bytes(b"cut off")
     browser = widgets.RunBrowser(folder, show=BY_SIZE)
@@ -286,7 +286,7 @@ def test_logits_that_cannot_be_read_leave_the_other_runs(store, tmp_path):
     assert "Left out" not in browser.note.value
 
 
-def test_it_refuses_what_it_cannot_show(store, tmp_path):
+def test_unknown_views_baselines_and_sources_raise(store, tmp_path):
     with pytest.raises(LtkdError, match="there is no finished run in"):
         widgets.RunBrowser(tmp_path)
     with pytest.raises(LtkdError, match="unknown baseline 'ce'"):
@@ -311,21 +311,21 @@ def test_answers_of_a_folder_are_its_test_logits(store):
 def test_a_recording_is_ready_and_redrawn_in_time(recording, view):
     started = time.process_time()
     browser = widgets.RunBrowser(recording.runs)
-    assert time.process_time() - started < 4  # of which 2 are the first imports of what a FigureWidget and scipy need
+    assert time.process_time() - started < 4  # 2 of them for the first imports of FigureWidget and scipy
     show(browser, view)
     started = time.process_time()
     browser.redraw()
     assert time.process_time() - started < REDRAW
 
 
-def test_figures_of_nothing_can_be_drawn():
+def test_empty_figures_can_be_drawn():
     groups = metrics.thirds(np.array([5, 4, 3]))
     assert group_confusions({}, groups.names).layout.title.text
     assert class_confusions({}, groups).layout.title.text
     assert accuracy_by_size({}, groups, np.array([5, 4, 3])).layout.title.text
 
 
-def test_the_interval_of_one_seed_is_left_out(store):
+def test_one_seed_has_no_interval(store):
     table = RunList(store).table
     summary = runs.summarise(table[table["seed"] == 0], by=("setting",))
     assert all(trace.error_x.array is None for trace in trade(summary, "kd", by="setting").data)

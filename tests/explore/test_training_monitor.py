@@ -1,4 +1,4 @@
-"""The training monitor shows what a history holds, live and from stored runs, and redraws no more often than it may."""
+"""The training monitor draws histories, live and from stored runs, and waits between two drawings."""
 
 import shutil
 import time
@@ -14,11 +14,11 @@ from ltkd.explore.widgets import training_monitor as module
 from ltkd.explore.widgets.training_monitor import GROUP_MASS, SHOWN
 from ltkd.runs import archive
 
-REDRAW = 0.3  # of the processor's seconds: three times what is promised, for slow machines
+REDRAW = 0.3  # CPU seconds: three times the limit, for slow machines
 
 
 def rows(epochs, *, masses=True):
-    """A history as `fit` hands it to a callback."""
+    """A history as `fit` passes it to a callback."""
     made = []
     for epoch in range(1, epochs + 1):
         row = {"epoch": epoch, "loss": 2.0 / epoch, "loss_ce": 1.0 / epoch, "train_all": 10.0 * epoch}
@@ -50,7 +50,7 @@ def stored(store):
     return widgets.TrainingMonitor(store)
 
 
-def test_it_draws_seldom_and_the_end_when_asked(monkeypatch):
+def test_draw_redraws_before_the_waiting_time_is_over(monkeypatch):
     monkeypatch.setattr(module, "REDRAW_SECONDS", 1e9)
     monitor = trained(widgets.TrainingMonitor())
     assert len(monitor.figure.data[0].y) == 1
@@ -58,7 +58,7 @@ def test_it_draws_seldom_and_the_end_when_asked(monkeypatch):
     assert monitor.figure.data[0].y.tolist() == [2.0, 1.0, 2 / 3]
 
 
-def test_a_hundred_epochs_draw_as_often_as_time_allows(monkeypatch):
+def test_a_hundred_epochs_redraw_only_when_the_waiting_time_is_over(monkeypatch):
     drawings, monitor = [], widgets.TrainingMonitor()
     monkeypatch.setattr(monitor, "redraw", lambda: drawings.append(1))
     started = time.monotonic()
@@ -66,7 +66,7 @@ def test_a_hundred_epochs_draw_as_often_as_time_allows(monkeypatch):
     assert 1 <= len(drawings) <= 1 + (time.monotonic() - started) / module.REDRAW_SECONDS
 
 
-def test_of_a_method_and_network_the_latest_run_is_shown():
+def test_the_latest_run_of_a_method_and_network_is_shown():
     monitor = trained(trained(widgets.TrainingMonitor(), seed=0), 2, seed=1)
     trained(monitor, method="ce")
     monitor.draw()
@@ -74,7 +74,7 @@ def test_of_a_method_and_network_the_latest_run_is_shown():
     assert [len(trace.y) for trace in monitor.figure.data if trace.xaxis == "x"] == [2, 3]
 
 
-def test_runs_that_were_loaded_are_drawn_at_the_end(store):
+def test_draw_adds_loaded_runs(store):
     config = Run.load(next(store.glob("*-kd-s0-*"))).config
     monitor = widgets.TrainingMonitor()
     run = fit(config, runs=store, progress=False, callbacks=[monitor])
@@ -83,7 +83,7 @@ def test_runs_that_were_loaded_are_drawn_at_the_end(store):
     assert monitor.figure.data[0].y.tolist() == run.history["loss"].tolist()
 
 
-def test_fit_feeds_it(tmp_path):
+def test_the_monitor_is_a_callback_of_fit(tmp_path):
     monitor = widgets.TrainingMonitor()
     config = RunConfig.make(method="kd", epochs=2, teacher_epochs=1)
     run = fit(config, runs=tmp_path, device="cpu", progress=False, callbacks=[monitor])
@@ -102,14 +102,14 @@ def test_every_line_is_a_column_of_the_history(stored, store, show):
     assert stored.figure.data and all(tuple(trace.y) in columns for trace in stored.figure.data)
 
 
-def test_distillation_losses_are_shown_of_runs_with_a_teacher(stored):
+def test_distillation_losses_are_shown_for_runs_with_a_teacher(stored):
     stored.panel["show"].value = "distillation loss by group"
     headings = [note.text for note in stored.figure.layout.annotations]
     assert headings == ["across groups", "within head", "within medium", "within tail"]
     assert {trace.name for trace in stored.figure.data} == {"kd", "ltkd"}
 
 
-def test_choosing_runs_leaves_the_others_out(stored):
+def test_only_chosen_runs_are_drawn(stored):
     stored.chosen.value = ("ltkd seed 1",)
     assert {trace.name for trace in stored.figure.data} == {"ltkd"}
     stored.chosen.value = ()
@@ -129,13 +129,13 @@ def test_the_slider_chooses_the_epoch_of_the_masses(stored, store):
     assert f"epoch {epoch}" in stored.figure.layout.title.text
 
 
-def test_the_slider_is_there_for_the_masses_alone(stored):
+def test_the_slider_of_epochs_is_shown_with_the_masses_only(stored):
     assert stored.panel["epoch"].layout.display == "none"
     stored.panel["show"].value = GROUP_MASS
     assert stored.panel["epoch"].layout.display is None
 
 
-def test_runs_that_saw_the_same_masses_share_a_panel():
+def test_runs_with_the_same_masses_share_a_panel():
     monitor = trained(trained(widgets.TrainingMonitor(show=GROUP_MASS), method="kd"), method="ltkd")
     monitor.draw()
     assert [note.text for note in monitor.figure.layout.annotations] == ["kd resnet8x0.5,<br>ltkd resnet8x0.5"]
@@ -152,7 +152,16 @@ def test_the_slider_follows_training_until_it_is_moved():
     assert (monitor.panel["epoch"].value, monitor.panel["epoch"].max) == (1, 5)
 
 
-def test_without_a_teacher_there_is_no_mass_and_a_sentence_says_so():
+def test_the_slider_appears_with_the_second_epoch():
+    monitor = trained(widgets.TrainingMonitor(show=GROUP_MASS), 1)
+    monitor.draw()
+    assert monitor.panel["epoch"].layout.display == "none" and "epoch 1" in monitor.figure.layout.title.text
+    trained(monitor, 2)
+    monitor.draw()
+    assert monitor.panel["epoch"].layout.display is None and monitor.panel["epoch"].value == 2
+
+
+def test_a_note_says_that_runs_without_a_teacher_have_no_mass():
     monitor = trained(widgets.TrainingMonitor(show=GROUP_MASS), method="ce")
     monitor.draw()
     assert not monitor.figure.data and "choose kd, bkd or ltkd" in monitor.note.value
@@ -175,7 +184,7 @@ def test_a_damaged_history_is_left_out_and_named(store, tmp_path):
     assert {trace.name for trace in monitor.figure.data} == {"teacher", "kd", "ltkd"}
 
 
-def test_it_refuses_what_it_cannot_show():
+def test_unknown_figures_and_sources_raise():
     with pytest.raises(LtkdError, match="did you mean 'loss terms'"):
         widgets.TrainingMonitor(show="loss term")
     with pytest.raises(LtkdError, match="neither a folder of runs nor a recording"):
@@ -188,7 +197,7 @@ def test_it_refuses_what_it_cannot_show():
 def test_a_recording_is_ready_and_redrawn_in_time(recording, show):
     started = time.process_time()
     monitor = widgets.TrainingMonitor(recording.runs)
-    assert time.process_time() - started < 4  # of which 1.5 are the first import of what a FigureWidget needs
+    assert time.process_time() - started < 4  # 1.5 of them for the first import of FigureWidget
     monitor.panel["show"].value = show
     monitor.redraw()
     started = time.process_time()
@@ -196,14 +205,14 @@ def test_a_recording_is_ready_and_redrawn_in_time(recording, show):
     assert time.process_time() - started < REDRAW
 
 
-def test_the_teacher_is_solid_students_dashed_and_a_second_one_of_a_colour_apart():
+def test_teachers_are_solid_and_students_dashed():
     looks = plots.lines_of(["teacher", "kd seed 0", "kd seed 1", "kd temperature 8", "balanced teacher", "ltkd"])
     assert looks["kd seed 0"] == looks["kd seed 1"]
     assert [look["dash"] for look in looks.values()] == ["solid", "dash", "dash", "dot", "solid", "dash"]
     assert len({look["color"] for look in looks.values()}) == 4
 
 
-def test_panels_beyond_four_go_to_a_second_row():
+def test_more_than_four_panels_need_a_second_row():
     history = pd.DataFrame({"epoch": [1], **{f"c{i}": [1.0] for i in range(6)}})
     figure = plots.curves({"a": history}, {f"c{i}": f"c{i}" for i in range(6)}, y="", title="")
     assert len({axis.domain for axis in figure.select_yaxes()}) == 2

@@ -1,4 +1,4 @@
-"""Controls redraw the figure below them, follow each other, and say so when they cannot."""
+"""Controls redraw the figure below them, adapt to each other, and show errors."""
 
 import ipywidgets
 import numpy as np
@@ -51,12 +51,12 @@ def test_a_description_makes_its_control(kind):
     assert type(panel["x"]) is kind
 
 
-def test_a_fraction_is_shown_with_the_decimals_of_its_step():
+def test_a_number_has_the_decimals_of_its_step():
     panel = widgets.explore(draw_line, a=(0.0, 1.0, 0.05), b=(0.0, 8.0, 0.1), c=(1.0, 500.0, 1.0)).panel
     assert [panel[name].readout_format for name in "abc"] == [".2f", ".1f", ".0f"]
 
 
-def test_what_is_no_control_is_refused():
+def test_an_invalid_description_of_a_control_raises():
     with pytest.raises(ConfigError, match="give a range, a list of options, or true or false"):
         widgets.explore(draw_line, x={"value": 3})
     with pytest.raises(ConfigError, match="did you mean 'line'"):
@@ -75,7 +75,7 @@ def follow(values):
     return {"n": {"max": 3 if values["few"] else 9, "hidden": values["few"]}, "which": {"options": options}}
 
 
-def test_controls_follow_each_other_with_one_drawing():
+def test_adapted_controls_are_drawn_once():
     drawings = []
 
     def counted(**values):
@@ -91,7 +91,7 @@ def test_controls_follow_each_other_with_one_drawing():
     assert explorer.panel["n"].layout.display == "none"
 
 
-def test_a_value_that_is_no_longer_there_gives_way():
+def test_a_value_that_is_no_longer_an_option_is_replaced():
     given = {"few": False, "n": (1, 5), "which": {"options": [("one", 1), ("two", 2), ("three", 3)], "value": 3}}
     explorer = widgets.explore(draw_line, adapt=follow, **given)
     explorer.panel["few"].value = True
@@ -106,7 +106,7 @@ def fails(x):
     return draw(x, "line"), "fine"
 
 
-def test_an_error_is_one_sentence_and_leaves_the_figure():
+def test_an_error_is_shown_and_the_figure_stays():
     explorer = widgets.explore(fails, x=(1, 4))
     explorer.panel["x"].value = 2
     assert "x = 2: must not be 2" in explorer.note.value and list(explorer.figure.data[0].y) == [0, 1, 2, 3]
@@ -114,7 +114,7 @@ def test_an_error_is_one_sentence_and_leaves_the_figure():
     assert "fine" in explorer.note.value and list(explorer.figure.data[0].y) == [0, 1, 16, 81]
 
 
-def test_a_fault_is_shown_and_raised():
+def test_an_unexpected_error_is_shown_and_raised():
     explorer = widgets.explore(fails, x=(1, 4))
     with pytest.raises(KeyError):
         explorer.panel["x"].value = 3
@@ -129,7 +129,7 @@ def panels(columns):
 
 
 @pytest.mark.parametrize("columns", [(1, 3), (3, 1), (2, 2)])
-def test_one_figure_takes_the_place_of_another(columns):
+def test_contents_are_replaced_by_panels(columns):
     before, after = map(panels, columns)
     shown = go.FigureWidget(before)
     replace_contents(shown, after)
@@ -139,7 +139,7 @@ def test_one_figure_takes_the_place_of_another(columns):
     assert shown.layout.xaxis.domain == after.layout.xaxis.domain
 
 
-def test_a_plain_figure_takes_the_place_of_panels():
+def test_panels_are_replaced_by_a_plain_figure():
     shown = go.FigureWidget(panels(2))
     replace_contents(shown, draw(2, "line"))
     assert len(shown.data) == 1 and shown.data[0].xaxis is None and shown.layout.xaxis2.visible is False

@@ -15,11 +15,11 @@ from ltkd.explore import loss_probe, widgets
 from ltkd.explore.logits import SavedLogits
 
 COUNTS = class_counts("exp", 100, [500] * 100)
-REDRAW_SECONDS = 0.1  # of a processor: other work of the machine does not count
+REDRAW_SECONDS = 0.1  # CPU seconds
 
 
 def networks(n_train, n_test, counts, seed=0):
-    """Answers of three networks that know the class prior; the students on the first half of the training images."""
+    """Logits of three biased networks; the students have logits for the first half of the training images only."""
     rng = np.random.default_rng(seed)
     prior = counts / counts.sum()
     labels = {"train": rng.choice(len(counts), n_train, p=prior), "test": np.arange(n_test) % len(counts)}
@@ -53,7 +53,7 @@ EXPLORERS = {
 }
 
 
-BUSY = ("group mass", "decomposition", "microscope")  # many controls, each of which is tried
+BUSY = ("group mass", "decomposition", "microscope")  # slow tests: they have many controls
 
 
 def shown(explorer):
@@ -62,7 +62,7 @@ def shown(explorer):
 
 
 def other_value(control):
-    """A value that the control has not."""
+    """Another value of the control; None if it has one only."""
     if isinstance(control, ipywidgets.Checkbox):
         return not control.value
     if hasattr(control, "options"):
@@ -72,11 +72,11 @@ def other_value(control):
 
 
 @pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] * (n in BUSY)) for n in EXPLORERS])
-def test_every_control_in_sight_changes_the_figure(name, small):
+def test_every_visible_control_changes_the_figure(name, small):
     explorer = EXPLORERS[name](small)
-    in_sight = {key: control for key, control in explorer.panel.items() if control.layout.display != "none"}
-    for key, control in in_sight.items():
-        if key == "tune":  # chooses which options are in sight
+    visible = {key: control for key, control in explorer.panel.items() if control.layout.display != "none"}
+    for key, control in visible.items():
+        if key == "tune":  # it chooses the visible options
             continue
         before, kept = (shown(explorer), explorer.figure.layout.to_plotly_json()), control.value
         control.value = other_value(control)
@@ -112,7 +112,7 @@ def test_a_redraw_is_quick(name, large):
 
 
 @pytest.mark.parametrize("name", EXPLORERS)
-def test_it_has_one_figure(name, small):
+def test_an_explorer_has_one_figure(name, small):
     assert sum(isinstance(child, go.FigureWidget) for child in EXPLORERS[name](small).children) == 1
 
 
@@ -137,7 +137,7 @@ def test_the_group_mass_of_a_batch_is_right(small):
     assert f"{mass.sum(0).mean() / mass.sum(0)[2]:.2f}" in explorer.note.value
 
 
-def test_batches_end_with_the_data(small):
+def test_the_number_of_batches_follows_the_data(small):
     explorer = widgets.teacher_bias(small, batch_size=64)
     assert explorer.panel["batch"].max == 4
     explorer.panel["batch"].value = 4
@@ -145,7 +145,7 @@ def test_batches_end_with_the_data(small):
     assert explorer.panel["batch"].value == 1 and list(explorer.panel["batch_size"].options) == [8, 16, 32, 64]
 
 
-def test_controls_of_batches_go_with_the_group_mass(small):
+def test_controls_of_batches_are_shown_with_the_group_mass_only(small):
     explorer = widgets.teacher_bias(small)
     explorer.panel["show"].value = "class prior"
     assert explorer.panel["batch"].layout.display == "none"
@@ -169,7 +169,7 @@ def test_the_decomposition_adds_up_to_the_divergence(small):
     assert sum(y[0] for y in bars(explorer.figure, 3).values()) == pytest.approx(100)
 
 
-def test_beta_weighs_every_group_alike(small):
+def test_beta_is_the_weight_of_every_group(small):
     explorer = widgets.decomposition_explorer(small)
     explorer.panel["beta"].value = 2.5
     assert all(y[0] == 2.5 for y in bars(explorer.figure, 4).values())
@@ -189,13 +189,13 @@ def test_the_microscope_shows_what_the_loss_is(small):
     assert stack == pytest.approx(list(seen.terms.values()))
 
 
-def test_only_the_options_of_one_method_are_in_sight(small):
+def test_only_the_options_of_one_method_are_visible(small):
     panel = widgets.loss_microscope(small, tune="dkd").panel
-    in_sight = {key.split(":")[0] for key, control in panel.items() if ":" in key and control.layout.display != "none"}
-    assert in_sight == {"dkd"}
+    visible = {key.split(":")[0] for key, control in panel.items() if ":" in key and control.layout.display != "none"}
+    assert visible == {"dkd"}
 
 
-def test_an_option_of_whole_numbers_has_a_slider_of_whole_numbers(small, monkeypatch):
+def test_an_integer_option_has_an_integer_slider(small, monkeypatch):
     class Powered(Method):
         """Cross-entropy to a power."""
 
@@ -213,13 +213,13 @@ def test_an_option_of_whole_numbers_has_a_slider_of_whole_numbers(small, monkeyp
     assert "D55E00" not in explorer.note.value
 
 
-def test_no_method_is_one_sentence(small):
+def test_a_note_asks_for_a_method(small):
     explorer = widgets.loss_microscope(small, methods=["kd"])
     explorer.panel["kd"].value = False
-    assert "tick one at least" in explorer.note.value
+    assert "select at least one" in explorer.note.value
 
 
-def test_the_long_tail_is_that_of_the_profile():
+def test_the_long_tail_has_the_counts_of_the_profile():
     explorer = widgets.longtail_builder(imbalance_factor=10.0)
     explorer.panel["profile"].value = "step"
     heights = np.concatenate([trace.y for trace in explorer.figure.data[:3]])
@@ -227,7 +227,7 @@ def test_the_long_tail_is_that_of_the_profile():
     assert f"{heights.sum():,}" in explorer.figure.layout.title.text and f"{heights.sum():,}" in explorer.note.value
 
 
-def test_the_strips_show_both_definitions():
+def test_the_strips_show_both_definitions_of_groups():
     explorer = widgets.longtail_builder(imbalance_factor=100.0)
     strips = [(trace.name, len(trace.x)) for trace in explorer.figure.data if trace.yaxis == "y2"]
     shots = ClassGroups.by_shots(COUNTS)
@@ -242,20 +242,20 @@ def test_images_of_head_and_tail_are_shown():
     assert "class 0, 'a': 12 of 18 images" in headings and "class 2, 'c': 3 of 3 images" in headings
 
 
-def test_one_network_alone_has_no_student(small):
+def test_a_single_network_has_no_student(small):
     alone = SavedLogits({"teacher": {"train": small.train("teacher")}}, small.class_counts)
     widgets.teacher_bias(alone)
     with pytest.raises(ConfigError, match="add another network"):
         widgets.decomposition_explorer(alone)
 
 
-def test_a_method_that_needs_more_than_logits_is_refused(small):
+def test_a_method_that_needs_more_than_logits_raises(small):
     with pytest.raises(ConfigError, match="'fitnet' cannot be computed from logits alone"):
         widgets.loss_microscope(small, methods=["fitnet"])
 
 
 @pytest.mark.parametrize("how", [{"methods": ["mine"]}, {"tune": "mine"}])
-def test_an_error_in_a_method_of_ones_own_is_said(small, monkeypatch, how):
+def test_the_error_of_a_custom_method_is_shown(small, monkeypatch, how):
     class Mine(Method):
         """With a slip of the pen."""
 
@@ -269,7 +269,7 @@ def test_an_error_in_a_method_of_ones_own_is_said(small, monkeypatch, how):
 
 
 @pytest.mark.parametrize("name", ["group mass", "decomposition", "microscope"])
-def test_controls_of_one_value_are_not_shown(name):
+def test_controls_of_one_value_are_hidden(name):
     few = networks(10, 90, np.array([90, 2]))  # two classes; ten training images are one batch of eight
     panel = EXPLORERS[name](few).panel
     single = {"batch", "batch_size"} | ({"n_groups"} if name == "group mass" else set())
@@ -301,6 +301,6 @@ def test_one_batch_of_all_images_is_drawn(small):
     assert "D55E00" not in explorer.note.value
 
 
-def test_an_unknown_network_is_named(small):
+def test_the_error_for_an_unknown_network_suggests_the_nearest(small):
     with pytest.raises(ConfigError, match="did you mean 'teacher'"):
         widgets.teacher_bias(small, network="teachr")

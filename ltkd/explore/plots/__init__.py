@@ -1,16 +1,14 @@
-"""Figures: pure functions from numbers to plotly figures. One colour a group, one line style a network, everywhere."""
+"""Figures: pure functions from numbers to plotly figures, with one colour per group and one line style per network."""
 
 from .ablations import against_setting, two_by_two
 from .bias import (
     calibration,
-    confusion,
     group_bars,
     grouped_bars,
     mass_by_temperature,
     mass_per_batch,
     prior,
     rebalancing,
-    reliability,
     spread,
 )
 from .data import contact_sheet, counts, counts_twice, longtail, partitions, profiles
@@ -41,7 +39,6 @@ __all__ = [
     "class_confusions",
     "class_probabilities",
     "colours_of",
-    "confusion",
     "contact_sheet",
     "counts",
     "counts_twice",
@@ -64,7 +61,6 @@ __all__ = [
     "prior",
     "profiles",
     "rebalancing",
-    "reliability",
     "spread",
     "style",
     "trade",

@@ -1,36 +1,56 @@
-"""Figures of what a network says of groups of classes: mass, confidence, confusion."""
+"""Figures of a network's bias: probability mass, accuracy and confidence by group of classes."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
-from .theme import TEXT, group_colour, label_colour, panels, plain_text, style
+from ...groups import ClassGroups
+from ...metrics import Calibration
+from ..batch_terms import Rebalancing
+from .theme import TEXT, bar_text, group_colour, label_colour, panels, style
 
-MOST_POINTS = 400  # of a line; a browser redraws that many while a slider moves
-FEW_BATCHES = 40
+MOST_POINTS = 400  # of a line: a browser can redraw it while a slider moves
+FEW_BATCHES = 40  # up to this many, each batch has a marker
 
 
-def mass_per_batch(masses, names, *, title="The teacher's group mass, batch by batch"):
-    """Group mass of each batch (LTKD, Fig. 3). masses: {label: (n_batches, G)}, one to three, the more balanced one
-    second: dotted is balanced, here as in all figures of group mass."""
+def mass_per_batch(
+    masses: Mapping[str, ArrayLike], names: Sequence[str], *, title: str = "The teacher's group mass, batch by batch"
+) -> go.Figure:
+    """Group mass of each batch (LTKD, Fig. 3).
+
+    masses: one to three {label: (n_batches, G)}; the second is the more balanced one, since a dotted line means
+    balanced in all figures of group mass. names: of the G groups.
+    """
     figure = go.Figure()
-    for (label, mass), dash in zip(masses.items(), ("solid", "dot", "dash")[: len(masses)], strict=True):
+    for (label, values), dash in zip(masses.items(), ("solid", "dot", "dash")[: len(masses)], strict=True):
+        mass = np.asarray(values)
         for g, name in enumerate(names):
             figure.add_scatter(
                 x=np.arange(1, len(mass) + 1),
-                y=np.asarray(mass)[:, g],
+                y=mass[:, g],
                 name=f"{name}, {label}",
-                mode="lines+markers" if len(mass) <= FEW_BATCHES else "lines",  # more marks would hide the dots
+                mode="lines+markers" if len(mass) <= FEW_BATCHES else "lines",  # more markers would hide the dashes
                 marker={"size": 4},
                 line={"color": group_colour(g), "dash": dash},
             )
     return style(figure, title=title, x="batch", y="summed probability of the group")
 
 
-def rebalancing(batches, names, *, batch, title="The teacher's group mass before and after Eq. 9 to 11"):
-    """An epoch of batches, and one of them in full. batches: batch_terms.Rebalancing; batch: which one, from 0.
+def rebalancing(
+    batches: Rebalancing,
+    names: Sequence[str],
+    *,
+    batch: int,
+    title: str = "The teacher's group mass before and after Eq. 9 to 11",
+) -> go.Figure:
+    """The effect of LTKD's Eq. 9 to 11 on the batches of an epoch, and on one batch in detail.
 
-    Left, over the epoch: each group's summed probability, the teacher's solid and rebalanced dotted, and the scaling
-    factors of Eq. 10. Right, of the one batch: the images of each group beside these sums.
+    Left, for all batches: the summed probability of each group, teacher solid and rebalanced dotted, and the scaling
+    factors of Eq. 10. Right, for one batch: the images of each group beside these sums.
+    names: of the G groups; batch: the batch on the right, counted from 0.
     """
     figure = panels(
         2,
@@ -48,7 +68,7 @@ def rebalancing(batches, names, *, batch, title="The teacher's group mass before
         go.Scatter(x=[None], y=[None], name=label, mode="lines", line={"color": TEXT, "dash": dash})
         for label, dash in (("teacher", "solid"), ("rebalanced", "dot"))
     ]
-    bars = _stages(batches, names, batch)
+    bars = _bars_of_batch(batches, names, batch)
     places = [(1, 1)] * len(epoch) + [(2, 1)] * len(factors) + [(1, 2)] * len(bars) + [(1, 1)] * 2
     figure.add_traces([*epoch, *factors, *bars, *legend], *(list(place) for place in zip(*places, strict=True)))
     style(figure, title=title, height=540)
@@ -58,8 +78,8 @@ def rebalancing(batches, names, *, batch, title="The teacher's group mass before
     return figure.update_xaxes(title={"text": "batch", "standoff": 6}, row=2, col=1)
 
 
-def _lines(values, names, dash="solid"):
-    """One line a group over the batches; values (n, G)."""
+def _lines(values: np.ndarray, names: Sequence[str], dash: str = "solid") -> Iterator[go.Scatter]:
+    """One line per group over the batches, with at most MOST_POINTS points; values (n_batches, G)."""
     every = np.arange(0, len(values), -(-len(values) // MOST_POINTS))
     for g, name in enumerate(names):
         line = {"color": group_colour(g), "dash": dash, "width": 1.5}
@@ -67,10 +87,10 @@ def _lines(values, names, dash="solid"):
         yield go.Scatter(x=every + 1, y=values[every, g], line=line, **more)
 
 
-def _stages(batches, names, batch):
+def _bars_of_batch(batches: Rebalancing, names: Sequence[str], batch: int) -> list[go.Bar]:
     """Bars of one batch: the images of each group, the teacher's mass, and the rebalanced mass."""
     stages = {"images": batches.images, "teacher": batches.teacher, "rebalanced": batches.rebalanced}
-    text = plain_text("%{y:.1f}" if len(names) <= 4 else None)
+    text = bar_text("%{y:.1f}" if len(names) <= 4 else None)
     return [
         go.Bar(
             x=list(stages),
@@ -85,10 +105,17 @@ def _stages(batches, names, batch):
 
 
 def mass_by_temperature(
-    temperatures, masses, groups, *, marked=None, title="The teacher's group mass on balanced images"
-):
-    """Mean group mass against temperature, and dotted each group's share of the classes. masses (n_temperatures, G), in
-    0 to 1; marked: a temperature to point at."""
+    temperatures: Sequence[float],
+    masses: ArrayLike,
+    groups: ClassGroups,
+    *,
+    marked: float | None = None,
+    title: str = "The teacher's group mass on balanced images",
+) -> go.Figure:
+    """Mean group mass against temperature; a dotted line is the group's share of the classes.
+
+    masses (n_temperatures, G): from 0 to 1; marked: a temperature to mark with a vertical line.
+    """
     figure = go.Figure()
     for g, name in enumerate(groups.names):
         line, fair = {"color": group_colour(g)}, groups.sizes[g] / groups.n_classes
@@ -100,8 +127,20 @@ def mass_by_temperature(
     return style(figure, title=title, x="temperature", y="mean probability of the group")
 
 
-def grouped_bars(values, *, y, title, errors=None, text="%{y:.1f}", colours=None):
-    """Bars by group (x) and label (colour). values: {label: {group: value}}; errors: the same, half-widths."""
+def grouped_bars(
+    values: Mapping[str, Mapping[str, float]],
+    *,
+    y: str,
+    title: str,
+    errors: Mapping[str, Mapping[str, float | None]] | None = None,
+    text: str = "%{y:.1f}",
+    colours: Sequence[str] | None = None,
+) -> go.Figure:
+    """Bars by group (x axis) and label (colour).
+
+    values: {label: {group: value}}; errors: half-widths of the intervals, of the same form; text: plotly's template of
+    the number on a bar, drawn without errors only; colours: one per label, by default those of `label_colour`.
+    """
     figure = go.Figure()
     for i, (label, by_group) in enumerate(values.items()):
         figure.add_bar(
@@ -115,26 +154,28 @@ def grouped_bars(values, *, y, title, errors=None, text="%{y:.1f}", colours=None
     return style(figure, title=title, y=y, barmode="group")
 
 
-def group_bars(by_group, *, y, title, text="%{y:.1f}"):
-    """One bar a group, in the group's colour. by_group: {group: value}, the groups in order."""
+def group_bars(by_group: Mapping[str, float], *, y: str, title: str, text: str = "%{y:.1f}") -> go.Figure:
+    """One bar per group, in the group's colour. by_group: {group: value}, the groups in order."""
     figure = go.Figure()
     for g, (name, value) in enumerate(by_group.items()):
         figure.add_bar(x=[name], y=[value], marker_color=group_colour(g), texttemplate=text, showlegend=False)
     return style(figure, title=title, y=y)
 
 
-def prior(class_counts, mean_probability, groups, slope):
-    """Mean probability of a class over balanced images against its training images, both logarithmic, with the fitted
-    slope. class_counts, mean_probability (C,)."""
-    class_counts, index = np.asarray(class_counts), groups.index.numpy()
+def prior(class_counts: ArrayLike, mean_probability: np.ndarray, groups: ClassGroups, slope: float) -> go.Figure:
+    """Mean probability of a class on balanced images against its training images, on logarithmic axes.
+
+    class_counts, mean_probability (C,); slope: of the line through them, see metrics.prior_slope.
+    """
+    counts, index = np.asarray(class_counts), groups.index.numpy()
     figure = go.Figure()
     for g, name in enumerate(groups.names):
         marker = {"color": group_colour(g), "size": 9}
         members = index == g
-        x, y = class_counts[members], mean_probability[members]
+        x, y = counts[members], mean_probability[members]
         figure.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker)
-    centre = np.log(class_counts).mean(), np.log(mean_probability).mean()
-    ends = np.array([class_counts.min(), class_counts.max()])
+    centre = np.log(counts).mean(), np.log(mean_probability).mean()
+    ends = np.array([counts.min(), counts.max()])
     fit = np.exp(centre[1] + slope * (np.log(ends) - centre[0]))
     line = {"color": TEXT, "dash": "dash"}
     figure.add_scatter(x=ends, y=fit, name=f"slope {slope:.2f}", mode="lines", line=line)
@@ -143,39 +184,22 @@ def prior(class_counts, mean_probability, groups, slope):
     return figure.update_xaxes(type="log").update_yaxes(type="log")
 
 
-def reliability(curves, *, title="Confidence against accuracy"):
-    """Reliability curves. curves: {group: (confidence, accuracy, share)}, as metrics.reliability gives them."""
-    figure = go.Figure()
-    figure.add_scatter(x=[0, 1], y=[0, 1], name="calibrated", mode="lines", line={"color": TEXT, "dash": "dot"})
-    for g, (name, (confidence, accuracy, share)) in enumerate(curves.items()):
-        figure.add_scatter(
-            x=confidence,
-            y=accuracy,
-            name=name,
-            mode="lines+markers",
-            connectgaps=True,
-            line={"color": group_colour(g)},
-            marker={"size": 5 + 25 * np.sqrt(share)},
-        )
-    return style(figure, title=title, x="confidence", y="accuracy", height=420)
-
-
-def calibration(by_group, *, title="How sure, and how often right?"):
-    """Accuracy beside confidence of each group, and reliability curves. by_group: {'all': metrics.Calibration,
-    group: Calibration}; 'all' in grey."""
+def calibration(by_group: Mapping[str, Calibration], *, title: str = "How sure, and how often right?") -> go.Figure:
+    """Accuracy beside confidence, and reliability curves. by_group: {'all': ..., group: ...}; 'all' is grey."""
     headings = ("accuracy (full) and confidence (hatched), %", "confidence against accuracy, %")
     figure = panels(1, 2, headings, horizontal_spacing=0.11)
     diagonal = go.Scatter(x=[0, 100], y=[0, 100], name="calibrated", mode="lines", line={"color": TEXT, "dash": "dot"})
-    bars, curves = [], [diagonal]
+    bars: list[go.Bar] = []
+    curves: list[go.Scatter] = [diagonal]
     for g, (name, group) in enumerate(by_group.items()):
         colour = TEXT if name == "all" else group_colour(g - 1)
-        bars.append(_bar_of(name, group.accuracy, "accuracy", {"color": colour}))
+        bars.append(_calibration_bar(name, group.accuracy, "accuracy", {"color": colour}))
         hatched = {
             "color": "rgba(0,0,0,0)",
             "pattern": {"shape": "/", "fgcolor": colour},
             "line": {"color": colour, "width": 2},
         }
-        bars.append(_bar_of(name, group.confidence, "confidence", hatched))
+        bars.append(_calibration_bar(name, group.confidence, "confidence", hatched))
         confidence, accuracy, share = (100 * values for values in group.curve)
         curves.append(
             go.Scatter(
@@ -195,26 +219,20 @@ def calibration(by_group, *, title="How sure, and how often right?"):
     return figure.update_xaxes(title={"text": "confidence, %", "standoff": 6}, range=[0, 103], row=1, col=2)
 
 
-def _bar_of(name, value, what, marker):
-    """One bar of a group: its accuracy or its confidence."""
+def _calibration_bar(name: str, value: float, what: str, marker: dict[str, Any]) -> go.Bar:
+    """One bar of a group; what: 'accuracy' or 'confidence'."""
     hover = f"{what} on {name}: %{{y:.1f}} %<extra></extra>"
     look = {"marker": marker, "offsetgroup": what, "showlegend": False, "hovertemplate": hover}
-    return go.Bar(x=[name], y=[value], **look, **plain_text("%{y:.0f}"))
+    return go.Bar(x=[name], y=[value], **look, **bar_text("%{y:.0f}"))
 
 
-def confusion(matrix, names, *, title="Where do the images of a group go?"):
-    """A confusion matrix of shares. matrix (G, G), rows are true groups."""
-    percent = 100 * np.asarray(matrix)
-    text = "%{z:.0f} %" if len(names) <= 20 else None
-    figure = go.Figure(
-        go.Heatmap(z=percent, x=list(names), y=list(names), texttemplate=text, colorscale="Blues", zmin=0, zmax=100)
-    )
-    style(figure, title=title, x="predicted", y="true", height=400)
-    return figure.update_yaxes(autorange="reversed")
+def spread(
+    sizes: Sequence[float], values: Sequence[np.ndarray], names: Sequence[str], *, x: str, y: str, title: str
+) -> go.Figure:
+    """Points that show the spread of a number of each group, on a logarithmic x axis.
 
-
-def spread(sizes, values, names, *, x, y, title):
-    """How a number a group scatters. sizes (n,): positions on x; values: list of (k, G) arrays, one a position."""
+    sizes (n,): positions on x; values: n arrays (k, G), one per position; names: of the G groups.
+    """
     figure = go.Figure()
     for g, name in enumerate(names):
         xs = np.concatenate([np.full(len(v), size) for size, v in zip(sizes, values, strict=True)])

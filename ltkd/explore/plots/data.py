@@ -2,28 +2,41 @@
 
 import base64
 import io
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 from PIL import Image
 from plotly.subplots import make_subplots
 
+from ...groups import ClassGroups
 from .theme import PALETTE, group_colour, panels, style
 
-SAME_COLOUR = {"head": 0, "many": 0, "medium": 1, "tail": 2, "few": 2}  # names of both definitions of a group
-FIRST_FREE = 3  # colour that means no group
+SAME_COLOUR = {"head": 0, "many": 0, "medium": 1, "tail": 2, "few": 2}  # group names by rank and by shots
+FIRST_FREE = 3  # the first colour that stands for no group
 
 
-def counts(class_counts, groups, *, class_names=None, log=False, title="Training images of each class"):
-    """Bars of the training images of each class, coloured by group. class_counts (C,)."""
-    class_counts, index = np.asarray(class_counts), groups.index.numpy()
-    names = np.asarray(class_names if class_names is not None else np.arange(len(class_counts)).astype(str))
+def counts(
+    class_counts: ArrayLike,
+    groups: ClassGroups,
+    *,
+    class_names: Sequence[str] | None = None,
+    log: bool = False,
+    title: str = "Training images of each class",
+) -> go.Figure:
+    """Bars of the training images of each class, coloured by group.
+
+    class_counts (C,); class_names: of the C classes, 0, 1, 2, ... unless given; log: a logarithmic y axis.
+    """
+    images, index = np.asarray(class_counts), groups.index.numpy()
+    names = np.asarray(class_names if class_names is not None else np.arange(len(images)).astype(str))
     figure = go.Figure()
     for g, name in enumerate(groups.names):
         members = np.flatnonzero(index == g)
         figure.add_bar(
             x=members,
-            y=class_counts[members],
+            y=images[members],
             name=name,
             marker_color=group_colour(g),
             customdata=names[members],
@@ -35,8 +48,8 @@ def counts(class_counts, groups, *, class_names=None, log=False, title="Training
     return figure
 
 
-def counts_twice(class_counts, groups):
-    """The same counts on a linear and on a logarithmic axis, side by side."""
+def counts_twice(class_counts: ArrayLike, groups: ClassGroups) -> go.Figure:
+    """The counts (C,) on a linear and on a logarithmic axis, side by side."""
     figure = make_subplots(1, 2, subplot_titles=("linear axis", "logarithmic axis"))
     for column in (1, 2):
         for trace in counts(class_counts, groups).data:
@@ -46,19 +59,22 @@ def counts_twice(class_counts, groups):
     return style(figure, title="One profile, two axes", x="class", y="images", bargap=0.15)
 
 
-def profiles(by_name, *, log=True, title="Images kept of each class"):
-    """One line a profile. by_name: {name: counts (C,)}."""
+def profiles(
+    by_name: Mapping[str, ArrayLike], *, log: bool = True, title: str = "Images kept of each class"
+) -> go.Figure:
+    """One line per profile. by_name: {profile: training images of each class (C,)}; log: a logarithmic y axis."""
     figure = go.Figure()
     for i, (name, values) in enumerate(by_name.items()):
         colour = PALETTE[(FIRST_FREE + i) % len(PALETTE)]
-        figure.add_scatter(x=np.arange(len(values)), y=np.asarray(values), name=name, mode="lines", line_color=colour)
+        y = np.asarray(values)
+        figure.add_scatter(x=np.arange(len(y)), y=y, name=name, mode="lines", line_color=colour)
     style(figure, title=title, x="class", y="images")
     figure.update_yaxes(type="log" if log else "linear")
     return figure
 
 
-def partitions(by_name, *, title="Which classes are the tail?"):
-    """One strip of coloured classes a definition. by_name: {definition: ClassGroups}; group names in the hover."""
+def partitions(by_name: Mapping[str, ClassGroups], *, title: str = "Which classes are the tail?") -> go.Figure:
+    """One strip per definition of the groups, its classes coloured by group. by_name: {definition: ClassGroups}."""
     figure = go.Figure()
     for row, groups in enumerate(by_name.values()):
         for bar in _strip(row, groups):
@@ -69,8 +85,8 @@ def partitions(by_name, *, title="Which classes are the tail?"):
     return figure.update_yaxes(**strips, autorange="reversed", showgrid=False, title="")
 
 
-def _strip(row, groups):
-    """One bar trace a group that colours its classes in the strip at height `row`."""
+def _strip(row: int, groups: ClassGroups) -> Iterator[go.Bar]:
+    """One trace per group that colours its classes in the strip at height `row`."""
     index = groups.index.numpy()
     for g, name in enumerate(groups.names):
         members = np.flatnonzero(index == g)
@@ -85,12 +101,20 @@ def _strip(row, groups):
         )
 
 
-def longtail(class_counts, by_rank, by_shots, *, class_names=None, log=False, samples=None, title=""):
-    """A long tail and what two definitions make of it: counts coloured by rank, a strip for either definition on the
-    same axis, and below, where given, images.
+def longtail(
+    class_counts: np.ndarray,
+    by_rank: ClassGroups,
+    by_shots: ClassGroups,
+    *,
+    class_names: Sequence[str] | None = None,
+    log: bool = False,
+    samples: Mapping[str, ArrayLike] | None = None,
+    title: str = "",
+) -> go.Figure:
+    """A long tail and two definitions of its groups: counts coloured by rank, and one strip of classes per definition.
 
-    class_counts (C,), from most to fewest; by_rank, by_shots: ClassGroups; samples: {heading: uint8 (N, channels, side,
-    side)}, two of them.
+    class_counts (C,): from most to fewest; log: a logarithmic axis of the counts; samples: images to draw below, two
+    entries {heading: uint8 (N, channels, side, side)}.
     """
     n_rows, heights = (3, [0.5, 0.17, 0.33]) if samples else (2, [0.72, 0.28])
     layout = {"specs": [*[[{"colspan": 2}, None]] * 2, *[[{}, {}]] * (n_rows - 2)], "row_heights": heights}
@@ -101,7 +125,7 @@ def longtail(class_counts, by_rank, by_shots, *, class_names=None, log=False, sa
     strips = [*_strip(0, by_shots), *_strip(1, by_rank)]
     for bar in strips:
         bar.showlegend = False
-    pictures = [go.Image(source=_png(images), hoverinfo="skip") for images in (samples or {}).values()]
+    pictures = [go.Image(source=_png_url(images), hoverinfo="skip") for images in (samples or {}).values()]
     rows = [1] * len(bars) + [2] * len(strips) + [3] * len(pictures)
     columns = [1] * (len(bars) + len(strips)) + list(range(1, 1 + len(pictures)))
     figure.add_traces([*bars, *strips, *pictures], rows, columns)
@@ -109,8 +133,8 @@ def longtail(class_counts, by_rank, by_shots, *, class_names=None, log=False, sa
     return _longtail_axes(figure, len(class_counts), log, f"by shots: {', '.join(by_shots.names)}")
 
 
-def _longtail_axes(figure, n_classes, log, shots):
-    """Names and ranges of the axes of `longtail`."""
+def _longtail_axes(figure: go.Figure, n_classes: int, log: bool, shots: str) -> go.Figure:
+    """Set the titles and ranges of the axes of `longtail`. shots: the name of the strip of groups by shots."""
     classes = {"range": [-0.8, n_classes - 0.2]}
     tickvals, standoff = {"tickvals": [0, 1], "showgrid": False, "range": [-0.5, 1.5]}, {"standoff": 6}
     figure.update_layout(
@@ -128,8 +152,8 @@ def _longtail_axes(figure, n_classes, log, shots):
     return figure
 
 
-def _sheet(images, columns, fill):
-    """Images (N, channels, side, side) in a grid, with lines of one pixel between: uint8 (height, width, channels)."""
+def _image_grid(images: np.ndarray, columns: int, fill: int) -> np.ndarray:
+    """Images (N, channels, side, side) in a grid, with gaps of one pixel: uint8 (height, width, channels)."""
     n, channels, side, _ = images.shape
     rows = -(-n // columns)
     sheet = np.full((rows * (side + 1), columns * (side + 1), channels), fill, dtype=np.uint8)
@@ -139,23 +163,23 @@ def _sheet(images, columns, fill):
     return sheet.repeat(3, axis=2) if channels == 1 else sheet
 
 
-def _png(images, columns=6):
-    """Images in a grid as the address of a PNG, which a browser draws faster than an array of pixels."""
-    images = np.asarray(images)
-    colours = images.repeat(3, axis=1) if images.shape[1] == 1 else images
-    solid = np.full_like(colours[:, :1], 255)
-    sheet = _sheet(np.concatenate([colours, solid], 1), columns, fill=0)  # see-through between the images
+def _png_url(images: ArrayLike, columns: int = 6) -> str:
+    """Images in a grid, as the data URL of a PNG: a browser draws it faster than an array of pixels."""
+    pixels = np.asarray(images)
+    colours = pixels.repeat(3, axis=1) if pixels.shape[1] == 1 else pixels
+    opaque = np.full_like(colours[:, :1], 255)
+    sheet = _image_grid(np.concatenate([colours, opaque], 1), columns, fill=0)  # the gaps are transparent
     stored = io.BytesIO()
     Image.fromarray(sheet).save(stored, "png")
     return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()
 
 
-def contact_sheet(images, *, columns=10, title=""):
+def contact_sheet(images: ArrayLike, *, columns: int = 10, title: str = "") -> go.Figure:
     """Images in a grid. images: uint8 (N, channels, side, side), grey or colour."""
-    images = np.asarray(images)
-    columns = min(columns, len(images))
-    figure = go.Figure(go.Image(z=_sheet(images, columns, fill=255), hoverinfo="skip"))
-    style(figure, title=title, height=90 + 60 * -(-len(images) // columns))
+    pixels = np.asarray(images)
+    columns = min(columns, len(pixels))
+    figure = go.Figure(go.Image(z=_image_grid(pixels, columns, fill=255), hoverinfo="skip"))
+    style(figure, title=title, height=90 + 60 * -(-len(pixels) // columns))
     figure.update_layout(margin={"l": 10, "r": 10, "t": 45, "b": 10})
     figure.update_xaxes(visible=False)
     figure.update_yaxes(visible=False)

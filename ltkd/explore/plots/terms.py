@@ -1,37 +1,56 @@
 """Figures of the parts of the KL divergence, of probabilities and of losses."""
 
+from collections.abc import Mapping, Sequence
+
 import numpy as np
 import plotly.graph_objects as go
+from numpy.typing import ArrayLike
 
-from .theme import PALETTE, TEXT, group_colour, panels, plain_text, style
+from ...groups import ClassGroups
+from ..batch_terms import WeightedTerms
+from ..loss_probe import Look
+from .theme import PALETTE, TEXT, bar_text, group_colour, panels, style
 
-GREYS = ("#b8bec8", "#8b93a1", "#d9dde3")  # of the terms of a loss, which belong to no group
-MOST_NAMED = 20  # classes; the names of more would not fit below their bars
-CROSS = "#7f7f7f"  # the colour of the cross-group term, which belongs to no group
+# Terms that belong to no group are grey.
+TERM_GREYS = ("#b8bec8", "#8b93a1", "#d9dde3")
+CROSS_GREY = "#7f7f7f"
+MOST_NAMED = 20  # the names of more classes do not fit below their bars
+MOST_WIDE = 4  # the bars of more methods are narrow, with shorter texts
 
 
-def decomposition(rows, names, *, title="KL = cross-group + weighted within-group terms (Eq. 8)"):
-    """Stacked bars of the parts of the KL divergence. rows: {label: (cross, weighted within (G,))}, plain numbers."""
+def decomposition(
+    rows: Mapping[str, tuple[float, np.ndarray]],
+    names: Sequence[str],
+    *,
+    title: str = "KL = cross-group + weighted within-group terms (Eq. 8)",
+) -> go.Figure:
+    """Stacked bars of the parts of the KL divergence (LTKD, Eq. 8), in nats.
+
+    rows: {label: (cross-group term, weighted within-group terms (G,))}; names: of the G groups.
+    """
     figure = go.Figure()
     labels = list(rows)
-    figure.add_bar(x=labels, y=[cross for cross, _ in rows.values()], name="cross-group", marker_color=CROSS)
+    figure.add_bar(x=labels, y=[cross for cross, _ in rows.values()], name="cross-group", marker_color=CROSS_GREY)
     for g, name in enumerate(names):
         values = [float(within[g]) for _, within in rows.values()]
         figure.add_bar(x=labels, y=values, name=f"within {name}, weighted", marker_color=group_colour(g))
     return style(figure, title=title, y="KL divergence, nats", barmode="stack")
 
 
-def weighted_terms(by_weighting, names, *, title="The terms of the divergence and their weights"):
-    """Weights, values and share of the gradient of the terms: one row a weighting, one bar a set of images.
+def weighted_terms(
+    by_weighting: Mapping[str, Mapping[str, WeightedTerms]],
+    names: Sequence[str],
+    *,
+    title: str = "The terms of the divergence and their weights",
+) -> go.Figure:
+    """Weight, value and share of the gradient of each term: one row per weighting, one bar per set of images.
 
-    by_weighting: {weighting: {images: batch_terms.WeightedTerms}}; names: of the groups.
+    by_weighting: {weighting: {set of images: WeightedTerms}}; names: of the G groups.
     """
     headings = ("weight of the term", "value, nats", "share of the gradient, %")
     figure = panels(len(by_weighting), 3, headings, horizontal_spacing=0.08, vertical_spacing=0.1)
-    labels, colours = (
-        ("cross-group", *(f"within {name}" for name in names)),
-        (CROSS, *map(group_colour, range(len(names)))),
-    )
+    labels = ["cross-group", *(f"within {name}" for name in names)]
+    colours = [CROSS_GREY, *map(group_colour, range(len(names)))]
     bars, rows, columns = [], [], []
     for row, by_images in enumerate(by_weighting.values(), start=1):
         for column, values in enumerate(_weights_values_shares([*by_images.values()]), start=1):
@@ -48,21 +67,26 @@ def weighted_terms(by_weighting, names, *, title="The terms of the divergence an
     return figure.update_xaxes(title=by, row=len(by_weighting), col=2)
 
 
-def _weights_values_shares(terms):
-    """Of several WeightedTerms: weights, values, and gradients in per cent of their sum, each (n, 1 + G)."""
+def _weights_values_shares(terms: Sequence[WeightedTerms]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Weights, values, and gradients in per cent of their sum: (n, 1 + G) each."""
     weights = np.array([[np.nan, *term.weights] for term in terms])
+    values = np.array([term.values for term in terms])
     pull = np.array([term.pull for term in terms])
-    return (
-        weights,
-        np.array([term.values for term in terms]),
-        100 * pull / np.maximum(pull.sum(1, keepdims=True), 1e-300),
-    )
+    return weights, values, 100 * pull / np.maximum(pull.sum(1, keepdims=True), 1e-300)
 
 
-def looks(by_method, names, *, relative=False, title="One batch, several losses"):
-    """The loss of each method by term, its value on each group's images, and its pull on them. by_method: {method:
-    microscope.Look}; names: of the groups; relative: terms as shares of the loss, the rest in units of its mean over
-    the groups."""
+def looks(
+    by_method: Mapping[str, Look],
+    names: Sequence[str],
+    *,
+    relative: bool = False,
+    title: str = "One batch, several losses",
+) -> go.Figure:
+    """The loss of each method by term, and by group: its value on the group's images and its gradient there.
+
+    by_method: {method: Look}; names: of the G groups; relative: terms in per cent of the loss, values and gradients as
+    multiples of their mean over the groups.
+    """
     parts = [dict(look.terms) for look in by_method.values()]
     value = np.array([[look.alone[name] for name in names] for look in by_method.values()])
     pull = np.array([[look.gradient[name] for name in names] for look in by_method.values()])
@@ -75,17 +99,16 @@ def looks(by_method, names, *, relative=False, title="One batch, several losses"
     stacks = _stacks_of_terms(list(by_method), parts, "%.0f %%" if relative else "%.2f")
     figure.add_traces(stacks, [1] * len(stacks), [1] * len(stacks))
     for row, sizes in enumerate((value, pull), start=1):
-        bars = [_group_bars(list(by_method), sizes[:, g], g, name, row == 1) for g, name in enumerate(names)]
+        bars = [_bars_of_group(list(by_method), sizes[:, g], g, name, row == 1) for g, name in enumerate(names)]
         figure.add_traces(bars, [row] * len(bars), [2] * len(bars))
     style(figure, title=title, height=560, barmode="stack", legend_traceorder="normal")
     if relative:
         figure.update_yaxes(title={"text": "times the groups' mean", "standoff": 6}, col=2)
-    return figure.update_xaxes(type="category", tickangle=-30 if len(by_method) > 4 else 0)
+    return figure.update_xaxes(type="category", tickangle=-30 if len(by_method) > MOST_WIDE else 0)
 
 
-def _group_bars(methods, sizes, g, name, in_legend):
-    """One bar a method for the images of group g; where there are few, with their numbers."""
-    few = len(methods) <= 4
+def _bars_of_group(methods: Sequence[str], sizes: np.ndarray, g: int, name: str, in_legend: bool) -> go.Bar:
+    """One bar per method for the images of group g, called `name`; few bars show their numbers. sizes (n_methods,)."""
     return go.Bar(
         x=methods,
         y=sizes,
@@ -94,28 +117,29 @@ def _group_bars(methods, sizes, g, name, in_legend):
         offsetgroup=name,
         legendgroup=name,
         showlegend=in_legend,
-        **plain_text("%{y:.2f}" if few else None),
+        **bar_text("%{y:.2f}" if len(methods) <= MOST_WIDE else None),
     )
 
 
-def _stacks_of_terms(methods, parts, number):
-    """One stack of terms a method, in greys; parts: [{term: value}], one a method."""
-    for_each = [[*terms.items()] for terms in parts]
-    many = len(methods) > 4  # then name and number stand one below the other
-    stacks, room = [], max(sum(terms.values()) for terms in parts) / (10 if many else 20)  # else no text fits
-    for k in range(max(map(len, for_each))):
-        kth = [items[k] if k < len(items) else ("", None) for items in for_each]
-        between = "<br>" if many else " "
+def _stacks_of_terms(methods: Sequence[str], parts: Sequence[Mapping[str, float]], number: str) -> list[go.Bar]:
+    """One grey stack of terms per method. parts: {term: value} of each method; number: a %-format of a value."""
+    by_method = [[*terms.items()] for terms in parts]
+    narrow = len(methods) > MOST_WIDE
+    between = "<br>" if narrow else " "
+    smallest = max(sum(terms.values()) for terms in parts) / (10 if narrow else 20)  # a text does not fit into less
+    stacks = []
+    for k in range(max(map(len, by_method))):
+        kth = [terms[k] if k < len(terms) else ("", None) for terms in by_method]
         texts = [
-            f"{name}{between}{number % value}" if value is not None and value > room else "" for name, value in kth
+            f"{name}{between}{number % value}" if value is not None and value > smallest else "" for name, value in kth
         ]
         stacks.append(
             go.Bar(
                 x=methods,
                 y=[value for _, value in kth],
                 text=texts,
-                **plain_text(position="inside", insidetextanchor="middle"),
-                marker={"color": GREYS[k % len(GREYS)], "line": {"width": 1, "color": TEXT}},
+                **bar_text(position="inside", insidetextanchor="middle"),
+                marker={"color": TERM_GREYS[k % len(TERM_GREYS)], "line": {"width": 1, "color": TEXT}},
                 showlegend=False,
                 customdata=[name for name, _ in kth],
                 hovertemplate="%{x}: %{customdata} %{y:.3g}<extra></extra>",
@@ -124,9 +148,19 @@ def _stacks_of_terms(methods, parts, number):
     return stacks
 
 
-def class_probabilities(rows, groups, *, class_names, title, true=None):
-    """Probabilities of every class, one panel a distribution, coloured by group. rows: {label: (C,)}; true: the
-    image's class. Of many classes the most probable is named in the panel, and on the axis the true one."""
+def class_probabilities(
+    rows: Mapping[str, ArrayLike],
+    groups: ClassGroups,
+    *,
+    class_names: Sequence[str],
+    title: str,
+    true: int | None = None,
+) -> go.Figure:
+    """Probabilities of all classes, one panel per distribution, coloured by group.
+
+    rows: {label: (C,)}; true: the image's class. With more than MOST_NAMED classes only the most probable one and the
+    true one are named.
+    """
     figure = panels(len(rows), 1, list(rows), shared_xaxes=True, vertical_spacing=0.12)
     index, names = groups.index.numpy(), list(class_names)
     many = len(names) > MOST_NAMED
@@ -136,7 +170,7 @@ def class_probabilities(rows, groups, *, class_names, title, true=None):
             y=values,
             marker_color=[group_colour(g) for g in index],
             text=[name if i == values.argmax() else "" for i, name in enumerate(names)] if many else None,
-            **plain_text(),
+            **bar_text(),
             showlegend=False,
             row=row,
             col=1,
@@ -148,11 +182,21 @@ def class_probabilities(rows, groups, *, class_names, title, true=None):
     return figure.update_yaxes(title="probability").update_xaxes(type="category", automargin=True)
 
 
-def lines(x, by_name, *, x_title, y_title, title, colours=None, marked=None, log_x=False):
-    """Plain lines. by_name: {name: (n,)}; marked: a place on x to point at."""
+def lines(
+    x: ArrayLike,
+    by_name: Mapping[str, ArrayLike],
+    *,
+    x_title: str,
+    y_title: str,
+    title: str,
+    colours: Sequence[str] = PALETTE,
+    marked: float | None = None,
+    log_x: bool = False,
+) -> go.Figure:
+    """Plain lines. x (n,); by_name: {name: (n,)}; marked: a place on x to mark with a vertical line."""
     figure = go.Figure()
     for i, (name, values) in enumerate(by_name.items()):
-        line = {"color": (colours or PALETTE)[i % len(colours or PALETTE)]}
+        line = {"color": colours[i % len(colours)]}
         figure.add_scatter(x=np.asarray(x), y=np.asarray(values), name=name, mode="lines", line=line)
     if marked is not None:
         figure.add_vline(x=marked, line_dash="dash", line_color=TEXT)

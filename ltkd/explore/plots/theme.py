@@ -1,24 +1,31 @@
-"""The house style of all figures: one colour a group, one a method, one line style a network."""
+"""The style of all figures: one colour per group, one colour per method, one line style per network."""
 
+from collections.abc import Sequence
+from typing import Any
+
+import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from ...methods import METHODS
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart: head, medium, tail, then further groups.
+# Okabe and Ito's colours, safe for colour-blind readers: head, medium, tail, then further groups.
 PALETTE = ("#E69F00", "#009E73", "#0072B2", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#999999")
-# The teacher's, then the methods' in their order; the first eight differ for colour-blind readers too.
+# The teacher, then the methods in the order of METHODS. Colour-blind readers can tell the first eight apart.
 METHOD_PALETTE = (
     *("#8c8c8c", "#D55E00", "#CC79A7", "#56B4E9", "#7B61D9", "#B5651D", "#999933", "#117733", "#882255", "#44AA99"),
     *("#DDAA33", "#CC6677", "#6699CC", "#AA4499", "#5DA271", "#C48A00", "#8C8CFF", "#E377C2", "#17BECF", "#BCBD22"),
     "#B07AA1",
 )
 TEACHER_LINE, STUDENT_LINE = "solid", "dash"
-TEXT = "#6b7280"  # a grey that reads on a light and on a dark page
+TEXT = "#6b7280"  # a grey that is readable on light and dark pages
 GRID = "rgba(128,128,128,0.25)"
 
 
-def style(figure, *, title, x="", y="", height=380, **layout):
-    """The house style: a title that says what to see, named axes, room for both themes."""
+def style(figure: go.Figure, *, title: str, x: str = "", y: str = "", height: int = 380, **layout: Any) -> go.Figure:
+    """Give the figure its title, the names of its axes and the style of all figures.
+
+    height: in pixels; layout: further properties of the figure's layout.
+    """
     figure.update_layout(
         title={"text": title, "font": {"size": 15}, "x": 0.01, "xanchor": "left"},
         height=height,
@@ -40,16 +47,16 @@ def style(figure, *, title, x="", y="", height=380, **layout):
     return figure
 
 
-def panels(rows, columns, headings, **spacing):
-    """An empty figure of panels, with headings in a size that fits beside each other."""
-    figure = make_subplots(rows, columns, subplot_titles=headings, **spacing)
+def panels(rows: int, columns: int, headings: Sequence[str], **layout: Any) -> go.Figure:
+    """An empty figure of panels whose headings fit side by side. layout: further arguments of make_subplots."""
+    figure = make_subplots(rows, columns, subplot_titles=headings, **layout)
     return figure.update_layout(
         annotations=[{"font": {"size": 14}, "text": note.text} for note in figure.layout.annotations]
     )
 
 
-def plain_text(template=None, *, position="outside", **more):
-    """For a bar: its text in one size, upright and whole, which plotly would shrink and turn to fit."""
+def bar_text(template: str | None = None, *, position: str = "outside", **more: Any) -> dict[str, Any]:
+    """Properties of a bar's text: one size, upright, never cut. Plotly's defaults shrink and rotate it to fit."""
     return {
         "texttemplate": template,
         "textposition": position,
@@ -61,14 +68,16 @@ def plain_text(template=None, *, position="outside", **more):
     }
 
 
-def group_colour(g):
-    """The colour of the g-th group."""
+def group_colour(g: int) -> str:
+    """The colour of the g-th group, counted from 0."""
     return PALETTE[g % len(PALETTE)]
 
 
-def label_colour(label, position):
-    """The colour of a curve or bar: a method's own wherever its name begins the label, else by position. The teacher's
-    grey is nobody else's."""
+def label_colour(label: object, position: int) -> str:
+    """The colour of a curve or bar: that of the method whose name is the label's first word, else one by position.
+
+    Only the teacher has the first colour, grey.
+    """
     names = ["teacher", *METHODS]
     first = str(label).split(" ")[0].lower()
     place = names.index(first) if first in names else position

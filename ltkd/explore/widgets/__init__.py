@@ -1,4 +1,4 @@
-"""Controls around the figures of `plots`: they move sliders and redraw, and compute nothing of their own."""
+"""Interactive explorers: controls above the figures of `plots`, redrawn when a control changes."""
 
 from .controls import Explorer, explore, replace_contents
 from .longtail import longtail_builder

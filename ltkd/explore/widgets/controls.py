@@ -1,103 +1,133 @@
-"""Controls above one figure that is drawn anew on every move: the machinery of all explorers."""
+"""Controls above one figure that is redrawn when a control changes: the base of all explorers."""
 
 import html
 import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import groupby
+from typing import Any
 
 import ipywidgets
 import numpy as np
+import plotly.graph_objects as go
+from plotly.basedatatypes import BasePlotlyType
 
 from ...errors import ConfigError, LtkdError, unknown
-from .wide import wide
+from .wide import SharedFigure, wide
 
 LABEL_WIDTH, CONTROL_WIDTH = "120px", "410px"
 
+Drawing = tuple[go.Figure, str]  # a figure and the note above it
+Draw = Callable[..., go.Figure | Drawing]
+Adapt = Callable[[dict[str, Any]], Mapping[str, Mapping[str, Any]]]
 
-def explore(draw, adapt=None, **controls):
-    """Controls above a figure that `draw(**values)` makes, redrawn on every move: an Explorer to display.
 
-    draw returns a figure, or a figure and one sentence that is shown above it. controls: by argument name, (low, high)
-    or (low, high, step) for a slider; a list for a menu; True or False for a box to tick; or a dict of one of them and
-    more: {"range": (...), "value": start}, {"options": [...], "value": start, "kind": "menu", "buttons" or "steps"},
-    {"value": True}, each with "label" and "help" if wanted. Buttons serve as tabs: they choose what `draw` draws.
-    adapt(values) returns what follows for other controls, before each drawing: {name: {"max": ..., "options": ...,
-    "hidden": ...}}.
+def explore(draw: Draw, adapt: Adapt | None = None, **controls: Any) -> "Explorer":
+    """An Explorer: controls above the figure that `draw(**values)` returns, redrawn when a control changes.
+
+    draw: returns a figure, or a figure and a note to show above it. controls: {argument of draw: its control}, where a
+    control is one of
+
+      (low, high) or (low, high, step)      a slider, of integers if all of them are
+      [option, ...]                         a menu; an option is a value or (text, value)
+      True or False                         a checkbox
+      {"range": (low, high), "value": 3}    a slider with its first value
+      {"options": [...], "value": option}   a choice; "kind" is "menu", "buttons" or "steps" (a slider of the options)
+      {"value": True}                       a checkbox
+
+    A dict may also have "label" and "help". adapt(values): called before each drawing, returns changes of controls,
+    {name: {"max": ..., "options": ..., "value": ..., "hidden": ...}}. Raises ConfigError for a description that is none
+    of these.
     """
     return Explorer(draw, controls, adapt)
 
 
 class Explorer(ipywidgets.VBox):
-    """What `explore` returns. panel: {name: control}; figure: the FigureWidget; note: the sentence above it.
+    """The widget that `explore` returns. panel: {name: control}; figure: the FigureWidget; note: the text above it.
 
-    When a drawing fails the figure stays as it was, and the note says why.
+    When a drawing fails, the figure stays as it was and the note shows the error.
     """
 
-    def __init__(self, draw, controls, adapt=None):
-        self._draw, self._adapt, self._adapting = draw, adapt, False
+    children: Sequence[ipywidgets.DOMWidget]
+
+    def __init__(self, draw: Draw, controls: Mapping[str, Any], adapt: Adapt | None = None):
+        self._draw, self._adapt, self._drawing_paused = draw, adapt, False
         self.panel = {name: control(name, given) for name, given in controls.items()}
         self._adapt_controls()
-        figure, text = self._drawn()
-        self.figure, self.note = wide(figure), ipywidgets.HTML()
-        self._say(text)
+        figure, text = self._draw_figure()
+        self.figure: SharedFigure = wide(figure)
+        self.note = ipywidgets.HTML()
+        self._show_note(text)
         for widget in self.panel.values():
             widget.observe(self._moved, names="value")
         super().__init__([_in_rows(self.panel.values()), self.note, self.figure])
 
     @property
-    def values(self):
-        """What the controls say: {name: value}."""
+    def values(self) -> dict[str, Any]:
+        """The values of the controls, by name."""
         return {name: widget.value for name, widget in self.panel.items()}
 
-    def redraw(self):
-        """Draw anew from the controls' values."""
+    def redraw(self) -> None:
+        """Adapt the controls and redraw the figure. An error is shown in the note; all but LtkdError are raised too."""
         try:
             self._adapt_controls()
-            figure, text = self._drawn()
+            figure, text = self._draw_figure()
             replace_contents(self.figure, figure)
         except Exception as error:
-            self._say(f"{error}" if isinstance(error, LtkdError) else f"{type(error).__name__}: {error}", failed=True)
+            self._show_note(error_text(error), failed=True)
             if not isinstance(error, LtkdError):
-                raise  # a fault of ours: to the log of the kernel, too
+                raise  # not an error of the user: the kernel's log shows it too
         else:
-            self._say(text)
+            self._show_note(text)
 
-    def _moved(self, _change):
-        if not self._adapting:  # a control that follows another one moves without a drawing of its own
+    def _moved(self, _change: Any) -> None:
+        if not self._drawing_paused:
             self.redraw()
 
-    def _drawn(self):
+    @contextmanager
+    def _without_drawing(self) -> Iterator[None]:
+        """Controls may change inside this block without a redraw for each change."""
+        self._drawing_paused = True
+        try:
+            yield
+        finally:
+            self._drawing_paused = False
+
+    def _draw_figure(self) -> Drawing:
         drawn = self._draw(**self.values)
         return drawn if isinstance(drawn, tuple) else (drawn, "")
 
-    def _adapt_controls(self):
+    def _adapt_controls(self) -> None:
         if self._adapt is None:
             return
-        self._adapting = True
-        try:
+        with self._without_drawing():
             for name, change in self._adapt(self.values).items():
-                _change(self.panel[name], change)
-        finally:
-            self._adapting = False
+                _apply_change(self.panel[name], change)
 
-    def _say(self, text, *, failed=False):
+    def _show_note(self, text: str, *, failed: bool = False) -> None:
         colour = "color:#D55E00;" if failed else ""
         style = f"font-size:14px;line-height:1.5;padding:4px 8px;{colour}"
         self.note.value = f'<div style="{style}">{html.escape(text)}</div>' if text else ""
 
 
-def _in_rows(widgets):
-    """Controls side by side, in as many rows as the page's width asks for; three boxes to tick and more begin a row."""
-    wrapped = {"flex_flow": "row wrap", "overflow": "visible"}  # a control that is cut off would get a scroll bar
-    placed = []
-    for ticks, run in groupby(widgets, key=lambda widget: isinstance(widget, ipywidgets.Checkbox)):
-        run = list(run)
-        placed += [ipywidgets.Box(run, layout=wrapped | {"width": "100%"})] if ticks and len(run) > 2 else run
+def error_text(error: Exception) -> str:
+    """The error in one sentence; the type of an error is shown if it is not one of this package."""
+    return f"{error}" if isinstance(error, LtkdError) else f"{type(error).__name__}: {error}"
+
+
+def _in_rows(widgets: Iterable[ipywidgets.DOMWidget]) -> ipywidgets.Box:
+    """Controls side by side, wrapped to the width of the page; three or more checkboxes start a row."""
+    wrapped = {"flex_flow": "row wrap", "overflow": "visible"}  # "visible": no scroll bars
+    placed: list[ipywidgets.DOMWidget] = []
+    for checkboxes, neighbours in groupby(widgets, key=lambda widget: isinstance(widget, ipywidgets.Checkbox)):
+        row = list(neighbours)
+        placed += [ipywidgets.Box(row, layout=wrapped | {"width": "100%"})] if checkboxes and len(row) > 2 else row
     return ipywidgets.Box(placed, layout=wrapped)
 
 
-def control(name, given):
-    """A control from its description, see `explore`."""
-    given = dict(given) if isinstance(given, dict) else _described(given)
+def control(name: str, given: Any) -> ipywidgets.DOMWidget:
+    """The control that `given` describes, see `explore`. Raises ConfigError for any other description."""
+    given = dict(given) if isinstance(given, dict) else _as_dict(given)
     common = {
         "description": given.get("label", name.replace("_", " ")),
         "tooltip": given.get("help", ""),
@@ -106,62 +136,62 @@ def control(name, given):
     }
     start = given.get("value")
     if "options" in given:
-        return _choice(given, start, common)
+        return _choice_control(given, start, common)
     if "range" in given:
-        return _slider(given["range"], start, common)
+        return _slider_control(given["range"], start, common)
     if isinstance(start, bool):
         return ipywidgets.Checkbox(
             value=start, indent=False, **common | {"layout": {"width": "auto", "margin": "2px 14px"}}
         )
-    raise ConfigError(f"control {name!r}: give a range, a list of options, or true or false")
+    raise ConfigError(f"control {name!r}: give a range, a list of options, or true or false, not {given!r}")
 
 
-def _described(given):
+def _as_dict(given: Any) -> dict[str, Any]:
     if isinstance(given, bool):
         return {"value": given}
     return {"options": given} if isinstance(given, list) else {"range": given}
 
 
-def _choice(given, start, common):
+def _choice_control(given: Mapping[str, Any], start: Any, common: dict[str, Any]) -> ipywidgets.DOMWidget:
     kinds = {"menu": ipywidgets.Dropdown, "buttons": ipywidgets.ToggleButtons, "steps": ipywidgets.SelectionSlider}
     options = list(given["options"])
     kind = given.get("kind", "menu")
-    if start is not None and start not in _values(options):
-        raise unknown(common["description"], start, _values(options))
-    if kind == "buttons":  # in a row of their own, which needs no name; each shows all of its text
+    values = option_values(options)
+    if start is not None and start not in values:
+        raise unknown(common["description"], start, values)
+    if kind == "buttons":  # a row without a label; each button is as wide as its text
         look = {"layout": {"width": "100%"}, "style": {"button_width": "max-content"}, "description": ""}
         common = common | look
-    return kinds[kind](options=options, value=_values(options)[0] if start is None else start, **common)
+    return kinds[kind](options=options, value=values[0] if start is None else start, **common)
 
 
-def _values(options):
-    """The values of the options of a choice, each of which may be (text, value)."""
+def option_values(options: Iterable[Any]) -> list[Any]:
+    """The values of the options of a choice; an option is a value or (text, value)."""
     return [option[1] if isinstance(option, tuple) else option for option in options]
 
 
-def _slider(limits, start, common):
+def _slider_control(limits: Sequence[float], start: float | None, common: dict[str, Any]) -> ipywidgets.DOMWidget:
     low, high, *rest = limits
     whole = all(isinstance(v, int) for v in limits)
     kind = ipywidgets.IntSlider if whole else ipywidgets.FloatSlider
     step = rest[0] if rest else (1 if whole else (high - low) / 50 or 1.0)
     value = low if start is None else max(min(start, high), low)
-    if high <= low:  # a slider of one value is an error in the browser: it is not shown, and longer by a step
+    if high <= low:  # a browser fails on a slider of one value: it gets a second one and is hidden
         high, common = low + step, common | {"layout": common["layout"] | {"display": "none"}}
     number = {} if whole else {"readout_format": f".{max(0, math.ceil(-math.log10(step) - 1e-9))}f"}
     return kind(value=value, min=low, max=high, step=step, continuous_update=True, **number, **common)
 
 
-def _change(widget, change):
-    """Apply what follows for one control; its value stays if it can. A control of one value is not shown: as a slider
-    it is an error in the browser, and thus gets a second one."""
-    if "max" in change:
-        one = change["max"] <= widget.min
-        change = {"hidden": False} | change
-        change |= {"max": widget.min + widget.step, "value": widget.min, "hidden": True} if one else {}
-    if isinstance(widget, ipywidgets.SelectionSlider) and "options" in change:
-        one = len(change["options"]) == 1
-        change = {"hidden": False} | change
-        change |= {"options": [*change["options"]] * 2, "hidden": True} if one else {}
+def _apply_change(widget: ipywidgets.DOMWidget, given: Mapping[str, Any]) -> None:
+    """Apply a change of `adapt` to a control. Its value stays if it is still allowed, and it is shown unless hidden.
+
+    A browser fails on a slider of one value: such a slider gets a second one and is hidden.
+    """
+    change = {"hidden": False, **given}
+    if "max" in change and change["max"] <= widget.min:
+        change |= {"max": widget.min + widget.step, "value": widget.min, "hidden": True}
+    if isinstance(widget, ipywidgets.SelectionSlider) and len(change.get("options", ())) == 1:
+        change |= {"options": [*change["options"]] * 2, "hidden": True}
     for what, value in change.items():
         if what == "hidden":
             widget.layout.display = "none" if value else None
@@ -169,37 +199,38 @@ def _change(widget, change):
             if tuple(widget.options) != tuple(value):
                 kept = widget.value
                 widget.options = value
-                widget.value = kept if kept in _values(value) else widget.value
+                if kept in option_values(value):
+                    widget.value = kept
         elif getattr(widget, what) != value:
             setattr(widget, what, value)
 
 
-def replace_contents(figure, new):
-    """Make the FigureWidget `figure` show what the figure `new` shows, keeping its traces where they match."""
+def replace_contents(figure: go.FigureWidget, new: go.Figure) -> None:
+    """Make a FigureWidget show the contents of `new`. Its first traces are updated in place while their types match."""
     with figure.batch_update():
-        same = _matching(figure.data, new.data)
+        same = _count_matching(figure.data, new.data)
         if same < len(figure.data):
             figure.data = figure.data[:same]
         for shown, fresh in zip(figure.data, new.data[:same], strict=True):
-            shown.update(_changes(shown, fresh), overwrite=True)
-        figure.layout.update(_changes(figure.layout, new.layout), overwrite=True)
-    if same < len(new.data):  # on their own axes, which are there by now: matrices on a logarithmic axis are an error
+            shown.update(_differences(shown, fresh), overwrite=True)
+        figure.layout.update(_differences(figure.layout, new.layout), overwrite=True)
+    if same < len(new.data):  # after the layout, so that their axes exist: a heatmap on a logarithmic axis is an error
         figure.add_traces(new.data[same:])
 
 
-def _changes(shown, new):
-    """What `new` says differently, and for all else that `shown` says None. The axes of panels that are gone are
-    hidden: a browser draws an axis that it was once told of."""
+def _differences(shown: BasePlotlyType, new: BasePlotlyType) -> dict[str, Any]:
+    """The properties that turn `shown` into `new`. Missing properties become None; missing axes are hidden, since a
+    browser keeps every axis that it has drawn."""
     old, wanted = shown.to_plotly_json(), new.to_plotly_json()
     changes = {name: value for name, value in wanted.items() if not _equal(value, old.get(name))}
     for name in old.keys() - wanted.keys() - {"uid"}:
-        is_axis = name[1:5] == "axis" and isinstance(old[name], dict)  # of a layout; a trace has the name of one
+        is_axis = name[1:5] == "axis" and isinstance(old[name], dict)  # in a trace, "xaxis" is the name of an axis
         changes[name] = {"visible": False} if is_axis else None
     return changes
 
 
-def _equal(one, other):
-    """Whether two parts of a figure are equal; arrays and lists of the same numbers are."""
+def _equal(one: Any, other: Any) -> bool:
+    """True if two parts of a figure are equal; arrays and lists of the same numbers are."""
     if isinstance(one, dict):
         return isinstance(other, dict) and one.keys() == other.keys() and all(_equal(one[k], other[k]) for k in one)
     if isinstance(one, np.ndarray) or isinstance(other, np.ndarray):
@@ -207,7 +238,7 @@ def _equal(one, other):
     return one == other
 
 
-def _matching(shown, new):
-    """How many traces, from the first on, are of the same types."""
+def _count_matching(shown: Sequence[BasePlotlyType], new: Sequence[BasePlotlyType]) -> int:
+    """The number of traces at the start that have the same types in both."""
     pairs = enumerate(zip(shown, new, strict=False))
     return next((i for i, (a, b) in pairs if a.type != b.type), min(len(shown), len(new)))

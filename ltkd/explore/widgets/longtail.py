@@ -1,22 +1,32 @@
-"""The long-tail builder: a profile, an imbalance factor, and what becomes of the classes."""
+"""The long-tail builder: the training images of each class for a profile and an imbalance factor."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
-from ...datasets import PROFILES, class_counts, longtail_indices
+from ...datasets import PROFILES, ImageFiles, LongTailedDataset, class_counts, longtail_indices
 from ...groups import ClassGroups
 from .. import plots
 from .batches import group_control
-from .controls import explore
+from .controls import Drawing, Explorer, explore
 
 SHOWN = 12  # images of a class
 
 
-def longtail_builder(data=None, *, available=None, profile="exp", imbalance_factor=100.0, n_groups=3, seed=0):
-    """Build a long tail by hand: an Explorer.
+def longtail_builder(
+    data: LongTailedDataset | None = None,
+    *,
+    available: ArrayLike | None = None,
+    profile: str = "exp",
+    imbalance_factor: float = 100.0,
+    n_groups: int = 3,
+    seed: int = 0,
+) -> Explorer:
+    """An Explorer that builds a long tail from a profile and an imbalance factor.
 
-    data: a LongTailedDataset whose images are shown, best loaded whole (imbalance_factor=1); else available (C,): the
-    images that each class has, by default CIFAR-100's 500 of 100 classes. profile, imbalance_factor, n_groups: where
-    the controls start; seed: which images of a class are kept.
+    data: a data set whose images are shown if they are in memory, best loaded with imbalance_factor=1; available (C,):
+    the images of each class if there is no data, by default 500 for each of 100 classes, as in CIFAR-100. profile,
+    imbalance_factor, n_groups: first values of the controls; seed: chooses the images that a class keeps. Raises
+    ConfigError for an unknown profile.
     """
     if data is not None:
         available = data.class_counts.numpy()
@@ -36,13 +46,13 @@ def longtail_builder(data=None, *, available=None, profile="exp", imbalance_fact
 
 
 class LongTailBuilder:
-    """What the long-tail builder draws. available (C,): images that each class has; data: a data set, or None."""
+    """Draws the figure of the long-tail builder. available (C,): images of each class; data: their images, or None."""
 
-    def __init__(self, available, data=None, seed=0):
+    def __init__(self, available: np.ndarray, data: LongTailedDataset | None = None, seed: int = 0):
         self.available, self.data, self.seed = available, data, seed
 
-    def draw(self, profile, imbalance_factor, n_groups, log):
-        """The figure, and a sentence on it."""
+    def draw(self, profile: str, imbalance_factor: float, n_groups: int, log: bool) -> Drawing:
+        """The figure and the note above it; the arguments are the values of the controls."""
         counts = class_counts(profile, imbalance_factor, self.available, capped=True)
         by_rank, by_shots = ClassGroups.by_rank(counts, n_groups), ClassGroups.by_shots(counts)
         figure = plots.longtail(
@@ -54,11 +64,11 @@ class LongTailBuilder:
             samples=self._samples(counts),
             title=f"{profile}, γ = {imbalance_factor:g}: {counts.sum():,} training images",
         )
-        return figure, _sentence(counts, by_shots)
+        return figure, _summary(counts, by_shots)
 
-    def _samples(self, counts):
-        """Images of the largest and of the smallest class that are kept, under a heading each."""
-        if self.data is None or self.data.streamed:
+    def _samples(self, counts: np.ndarray) -> dict[str, np.ndarray] | None:
+        """Kept images of the largest and of the smallest class: {heading: uint8 (N, channels, side, side)}."""
+        if self.data is None or isinstance(self.data.train, ImageFiles):
             return None
         labels = self.data.train.labels
         kept = longtail_indices(labels, counts, self.seed)
@@ -70,8 +80,7 @@ class LongTailBuilder:
         return samples
 
 
-def _sentence(counts, by_shots):
-    """What the counts amount to."""
+def _summary(counts: np.ndarray, by_shots: ClassGroups) -> str:
     shots = ", ".join(f"{size} {name}" for name, size in zip(by_shots.names, by_shots.sizes, strict=True))
     return (
         f"{counts.sum():,} images of {len(counts)} classes; the largest class has {counts.max():,}, the middle one "

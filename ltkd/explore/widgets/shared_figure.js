@@ -1,8 +1,8 @@
-// plotly's FigureWidget, loaded late: what the kernel says until then is kept and handed on.
+// Loads plotly's FigureWidget late. Messages from the kernel are kept until it is ready, then replayed.
 const MESSAGES = ["addTraces", "deleteTraces", "moveTraces", "restyle", "relayout", "update", "animate",
   "removeLayoutProps", "removeTraceProps"].map((name) => `_py2js_${name}`);
 
-// The page evaluates a version of plotly once, whichever figure asks first.
+// The page evaluates each version of plotly once, for all figures.
 async function plotly(model) {
   const source = await model.widget_manager.get_model(model.get("_plotly").replace("IPY_MODEL_", ""));
   const versions = (globalThis.ltkdPlotly ??= {});
@@ -45,7 +45,7 @@ export default () => {
     async render(context) {
       await ready;
       const remove = await figure.render(context);
-      // It is drawn before it is in the page, 700 pixels wide, and then waits for a resized window.
+      // Plotly draws it 700 pixels wide before it is in the page, and adapts its width only when the window is resized.
       const observer = new ResizeObserver(() => window.dispatchEvent(new Event("resize")));
       observer.observe(context.el);
       return () => {
