@@ -1,10 +1,11 @@
 """RunConfig: everything that determines a run, in one frozen, self-checking record with a stable id."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, Self, Unpack
+
+from torch import Tensor
 
 from .. import datasets, methods, models
 from .._support.fingerprint import class_code, digest, of_a_library
@@ -28,7 +29,7 @@ class DataConfig(NamedTuple):
     dataset: str
     imbalance_factor: float
     profile: str | tuple[int, ...]
-    subset_seed: int | None
+    subset_seed: int
     image_size: int | None
     held_out: float
     classes: tuple[int, ...] | None
@@ -275,7 +276,7 @@ class RunConfig:
         options = {k: v for k, v in self.options.items() if k in parent.options()}
         return replace(self, method=methods.name_of(parent), options=options)
 
-    def builds_on(self, class_counts: Sequence[int] | None = None) -> dict[str, "RunConfig"]:
+    def builds_on(self, class_counts: Tensor | None = None) -> dict[str, "RunConfig"]:
         """The runs that are trained before this one: {role: config}, the role being "parent" or a teacher's name.
 
         class_counts: training images of each class, (C,). Teachers that depend on them (LFME's experts) are left out
