@@ -70,8 +70,8 @@ def fit(
         progress: show a progress bar.
         callbacks: functions `callback(config, history)`, called after every epoch; history is the list of all rows.
         until: when to stop, in seconds since 1970.
-        retrain: train this run anew, but not those that it builds on, although it is finished. The old result stays
-            until the new one replaces it. A retraining that was stopped goes on with retrain=True.
+        retrain: train this run again even if it is finished, but not the runs that it builds on. The old result is kept
+            until the new one replaces it. A stopped retraining goes on with retrain=True.
         weights: train a finished run again if its weights are not stored, as after an import.
 
     Returns:
@@ -117,6 +117,7 @@ def fit(
 
 
 def _is_done(run: Run, weights: bool, retrain: bool) -> bool:
+    """True if nothing is left to train."""
     return run.finished and not retrain and (run.has_weights or not weights)
 
 
