@@ -39,8 +39,11 @@ class Side(NamedTuple):
     method: str
     options: tuple[tuple[str, Any], ...] = ()
 
-    def covers(self, method: str, changed: Mapping[str, Any]) -> bool:
-        """True if a run with this method and these changed options belongs to this side."""
+    def among(self, variants: "Iterable[Variant]") -> "list[Variant]":
+        """The variants that belong to this side."""
+        return [variant for variant in variants if self._covers(variant[0], dict(variant[1]))]
+
+    def _covers(self, method: str, changed: Mapping[str, Any]) -> bool:
         wanted = dict(self.options)
         if method != self.method:
             return False
@@ -226,22 +229,15 @@ def _compared(
         yield own | {"better": _name(claim.better), "worse": _name(wanted), "seeds": 0, "verdict": NOT_RUN}
 
 
-def _pairs(claim: Claim, sides: Collection[Variant]) -> Iterator[tuple[Variant, Variant]]:
+def _pairs(claim: Claim, sides: Collection[Variant]) -> list[tuple[Variant, Variant]]:
     """The variants to compare: (better, worse)."""
-    chosen = {side: dict(side[1]) for side in sides}
-    for better in [side for side, changed in chosen.items() if claim.better.covers(side[0], changed)]:
-        for wanted in claim.worse:
-            for worse in [side for side, changed in chosen.items() if wanted.covers(side[0], changed)]:
-                if worse != better:
-                    yield better, worse
+    worse = [variant for side in claim.worse for variant in side.among(sides)]
+    return [(one, other) for one in claim.better.among(sides) for other in worse if one != other]
 
 
 def _missing(claim: Claim, sides: Collection[Variant]) -> list[Side]:
     """The worse sides of a claim without runs, if its better side has runs."""
-    chosen = [(method, dict(changed)) for method, changed in sides]
-    if not any(claim.better.covers(*side) for side in chosen):
-        return []
-    return [wanted for wanted in claim.worse if not any(wanted.covers(*side) for side in chosen)]
+    return [side for side in claim.worse if not side.among(sides)] if claim.better.among(sides) else []
 
 
 def _values(runs: Mapping[Pair, Run], group: str, epoch: str) -> "pd.Series":

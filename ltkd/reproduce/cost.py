@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -21,34 +21,32 @@ CALLS, LONGEST = 5, 4.0  # calls of a measurement, and the seconds after which t
 SHORTEST = 0.2  # seconds that a measurement must take to count, unless it has a full batch
 
 Shape = tuple[int, int, int]  # (classes, channels, side)
-Key = tuple[str, Shape, int]  # (network, shape, batch size): what the speed depends on
-Rates = dict[Key, tuple[float, float]]  # seconds an image: (training, inference)
+
+
+class Load(NamedTuple):
+    """All that the speed of a network depends on."""
+
+    network: str
+    shape: Shape
+    batch_size: int
+
+
+Rates = dict[Load, tuple[float, float]]  # seconds an image: (training, inference)
 
 
 class Work(NamedTuple):
     """The images that one run computes.
 
-    network: the student, for images of `shape`. trained, tested: images that pass through it. teacher: the network of
-    its teachers, None without any. taught: images that pass through the teachers.
+    trained, tested: images that pass through the student. taught: images that pass through the teachers, which are None
+    without any.
     """
 
     config: RunConfig
-    network: str
-    shape: Shape
+    student: Load
     trained: int
     tested: int
-    teacher: str | None
+    teacher: Load | None
     taught: int
-
-    @property
-    def key(self) -> Key:
-        """The key of the student in Rates."""
-        return self.network, self.shape, self.config.batch_size
-
-    @property
-    def teacher_key(self) -> Key | None:
-        """The key of the teachers in Rates, None without any."""
-        return None if self.teacher is None else (self.teacher, self.shape, self.config.batch_size)
 
 
 def images_of(config: RunConfig, data_root: str | Path | None = None) -> int:
@@ -78,8 +76,8 @@ def _work(config: RunConfig, shown: dict[str, int], data_root: str | Path | None
     experts = [before[role] for role in before.keys() - config.builds_on().keys()]  # no config of a grid names them
     trained = images * schedule.epochs * len(method.streams) + sum(images_of(run, data_root) for run in experts)
     taught = sum(_taught(config, teacher.id, images, schedule.epochs, shown) for teacher in teachers)
-    teacher = config.teacher if teachers else None
-    return Work(config, config.student, shape, trained, test * tests, teacher, taught)
+    teacher = Load(config.teacher, shape, config.batch_size) if config.teacher and teachers else None
+    return Work(config, Load(config.student, shape, config.batch_size), trained, test * tests, teacher, taught)
 
 
 def _taught(config: RunConfig, teacher: str, images: int, epochs: int, shown: dict[str, int]) -> int:
@@ -115,56 +113,44 @@ def _data(config: RunConfig, data_root: str | Path | None) -> tuple[list[int], S
 
 
 def measured(all_works: Iterable[Work], device: torch.device) -> Rates:
-    """Measure each network on this device: {(network, shape, batch size): seconds an image (training, inference)}."""
-    configs: dict[Key, RunConfig] = {}
-    for work in all_works:
-        configs.setdefault(work.key, work.config)
-        if work.teacher and work.teacher_key:
-            configs.setdefault(work.teacher_key, replace(work.config, student=work.teacher))
-    return {key: _measure(config, key[1], device) for key, config in configs.items()}
+    """Measure each network on this device."""
+    configs = {load: work.config for work in all_works for load in (work.student, work.teacher) if load}
+    return {load: _measure(config, load, device) for load, config in configs.items()}
 
 
 def seconds(work: Work, rates: Rates) -> float:
     """Seconds of a run, without the method's losses and adapters and without decoding images on disk."""
-    training, inference = rates[work.key]
+    training, inference = rates[work.student]
     total = work.trained * training + work.tested * inference
-    return total + (work.taught * rates[work.teacher_key][1] if work.teacher_key else 0.0)
+    return total + (work.taught * rates[work.teacher][1] if work.teacher else 0.0)
 
 
-def _measure(config: RunConfig, shape: Shape, device: torch.device) -> tuple[float, float]:
+def _measure(config: RunConfig, load: Load, device: torch.device) -> tuple[float, float]:
     """Seconds an image in the loop of `fit`, and in a forward pass without gradients.
 
     A CPU computes one step, with a smaller batch for a slow network; a GPU several, to average out single delays.
     """
     if device.type == "cuda":
-        return _steps(config, shape, config.batch_size, 20 if shape[2] <= 64 else 4, device)
-    batch = min(4, config.batch_size)
+        return _steps(config, load, load.batch_size, 20 if load.shape[2] <= 64 else 4, device)
+    batch = min(4, load.batch_size)
     while True:
-        training, inference = _steps(config, shape, batch, 1, device)
-        if batch * training >= SHORTEST or batch == config.batch_size:
+        training, inference = _steps(config, load, batch, 1, device)
+        if batch * training >= SHORTEST or batch == load.batch_size:
             return training, inference
-        batch = min(config.batch_size, batch * max(2, min(8, int(SHORTEST / (batch * training)))))
+        batch = min(load.batch_size, batch * max(2, min(8, int(SHORTEST / (batch * training)))))
 
 
-def _steps(config: RunConfig, shape: Shape, batch: int, steps: int, device: torch.device) -> tuple[float, float]:
+def _steps(config: RunConfig, load: Load, batch: int, steps: int, device: torch.device) -> tuple[float, float]:
     """Seconds an image in training steps on random images, and in a forward pass without gradients."""
-    classes, channels, side = shape
+    classes, channels, side = load.shape
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(256, (batch * steps, channels, side, side), dtype=torch.uint8, generator=generator)
     train = ImageSet(pixels, torch.arange(batch * steps) % classes)
     data = LongTailedDataset("random", train, train.subset(torch.arange(2)), tuple(map(str, range(classes))))
-    network = config.student.removesuffix(models.PRETRAINED)
-    own: dict[str, Any] = {
-        "student": network,
-        "teacher": None,
-        "method": "ce",
-        "options": {},
-        "held_out": 0.0,
-        "classes": None,
-    }
-    if config.augmentation not in datasets.NUMBERED:
-        own["augmentation"] = "none"
-    config = replace(config, **own, batch_size=batch)
+    network = load.network.removesuffix(models.PRETRAINED)
+    config = replace(config, student=network, teacher=None, method="ce", options={}, batch_size=batch)
+    augmentation = config.augmentation if config.augmentation in datasets.NUMBERED else "none"
+    config = replace(config, held_out=0.0, classes=None, augmentation=augmentation)
     job = prepare(config, data, device, workers=0, cache="off")
     bar = ProgressBar(config, 1, batch * steps, 0, show=False)
     trained = _seconds(lambda: train_epoch(job, 1, bar), device) / (batch * steps)
@@ -193,13 +179,13 @@ def report(all_works: Sequence[Work], rates: Rates, device: torch.device) -> lis
     """Lines of text: one for each network, and the sum."""
     columns = f"{'side':>4} {'classes':>7} {'runs':>5} {'images':>8} {'images/s':>9} {'time':>12}"
     lines = [f"{'network':30} {columns}"]
-    for key in dict.fromkeys(work.key for work in all_works):
-        own = [work for work in all_works if work.key == key]
+    for load in dict.fromkeys(work.student for work in all_works):
+        own = [work for work in all_works if work.student == load]
         time_needed = sum(seconds(work, rates) for work in own)
         images = number(sum(work.trained for work in own))
-        rate = f"{1 / rates[key][0]:9.0f}"
-        size = f"{key[1][2]:4} {key[1][0]:7}"
-        lines.append(f"{key[0]:30} {size} {len(own):5} {images:>8} {rate} {duration(time_needed):>12}")
+        rate, (classes, _, side) = 1 / rates[load][0], load.shape
+        counts = f"{side:4} {classes:7} {len(own):5} {images:>8}"
+        lines.append(f"{load.network:30} {counts} {rate:9.0f} {duration(time_needed):>12}")
     total = sum(seconds(work, rates) for work in all_works)
     images = number(sum(work.trained for work in all_works))
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"

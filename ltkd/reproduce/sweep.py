@@ -31,8 +31,8 @@ def sweep(
     """`fit` every config; an error in one run stops only the runs that build on it.
 
     Args:
-        configs: the runs to train. Finished runs are not trained again, unless `retrain` is set, or unless their weights
-            are not stored and `weights=True` is passed on or a run to train builds on them.
+        configs: the runs to train. Finished runs are not trained again, unless `retrain` is set, or their weights are
+            not stored and are needed: with `weights=True`, or for a run that builds on them.
         jobs: number of runs trained side by side, in processes that share the cores and the teachers' logits.
         report: called with one line for each run, unless None.
         until: when to stop, in seconds since 1970. The runs in training are stored, as after Ctrl-C; they count neither

@@ -12,12 +12,7 @@ from ..config import CUSTOM, RunConfig
 from ..errors import ConfigError
 
 # The settings of a data set that is passed as dataset=
-AS_IT_IS: dict[str, Any] = {
-    "profile": datasets.AS_IS,
-    "imbalance_factor": 1.0,
-    "image_size": None,
-    "subset_seed": 0,
-}
+AS_IT_IS: dict[str, Any] = {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}
 
 
 def with_objects(
@@ -36,7 +31,11 @@ def with_objects(
         ("student", student, nn.Module),
         ("dataset", dataset, datasets.LongTailedDataset),
     ):
-        _check_kind(role, value, kind)
+        if value is not None and not isinstance(value, kind):
+            raise ConfigError(
+                f"{role}= must be your own {kind.__name__}, got {value!r}; a name belongs in the config: "
+                f"RunConfig.make({role}={value!r})"
+            )
     names: dict[str, Any] = {}
     if teacher is not None:
         if config.teacher is None:
@@ -64,14 +63,6 @@ def _check_as_it_is(config: RunConfig) -> None:
                 f"{name} = {value!r} has no effect on dataset=, which is used as it is; remove it, and make the data "
                 f"set with it: datasets.load(..., imbalance_factor=, profile=, image_size=, seed=)"
             )
-
-
-def _check_kind(role: str, value: object, kind: type) -> None:
-    if value is not None and not isinstance(value, kind):
-        raise ConfigError(
-            f"{role}= must be your own {kind.__name__}, got {value!r}; a name belongs in the config: "
-            f"RunConfig.make({role}={value!r})"
-        )
 
 
 def _module_name(module: nn.Module) -> str:

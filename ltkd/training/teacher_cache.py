@@ -210,15 +210,13 @@ def shared_folder() -> Iterator[None]:
 
 def _on_disk(key: str, shape: tuple[int, int, int]) -> list[Tensor]:
     """Files that processes share. `known` is written last, so that a process that dies leaves only whole entries."""
-    folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
     parts: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {
         "logits": (torch.float16, shape),
         "known": (torch.bool, shape[:2]),
     }
     tensors = []
     for part, (dtype, size) in parts.items():
-        path, n = folder / f"{key}.{part}", math.prod(size)
+        path, n = _folder() / f"{key}.{part}", math.prod(size)
         with path.open("ab") as file:
             file.truncate(n * dtype.itemsize)  # adds zeros, which take no space; keeps an existing file
         tensors.append(torch.from_file(str(path), shared=True, size=n, dtype=dtype).view(size))
@@ -236,13 +234,14 @@ def _memory(device: torch.device) -> int:
 
 
 def _free_disk() -> int:
-    folder = _folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    return shutil.disk_usage(folder).free
+    return shutil.disk_usage(_folder()).free
 
 
 def _folder() -> Path:
-    return Path(os.environ.get(TEACHERS) or cache_folder() / "teachers")
+    """The folder of tables on disk, which is made if it is missing."""
+    folder = Path(os.environ.get(TEACHERS) or cache_folder() / "teachers")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def _readable(size: float) -> str:

@@ -69,7 +69,7 @@ def test_each_further_student_adds_fewer_views_to_the_cache_and_all_together_at_
 
 def test_features_are_computed_at_every_step():
     (work,) = cost.works([cifar("reviewkd")])
-    assert (work.teacher, work.taught) == ("resnet32x4", work.trained)
+    assert (work.teacher.network, work.taught) == ("resnet32x4", work.trained)
 
 
 def test_a_student_without_a_teacher_costs_no_teacher():
@@ -80,14 +80,17 @@ def test_a_student_without_a_teacher_costs_no_teacher():
 
 def test_the_time_is_that_of_training_teacher_and_tests():
     (work,) = cost.works([cifar("kd", epochs=2)])
-    rates = {("resnet8x4", work.shape, 64): (0.5, 0.1), ("resnet32x4", work.shape, 64): (9.0, 0.25)}
+    rates = {
+        cost.Load("resnet8x4", (100, 3, 32), 64): (0.5, 0.1),
+        cost.Load("resnet32x4", (100, 3, 32), 64): (9.0, 0.25),
+    }
     assert cost.seconds(work, rates) == pytest.approx(work.trained / 2 + work.tested / 10 + work.taught / 4)
 
 
 def test_the_measurement_names_every_network_and_the_report_its_time():
     works = cost.works(in_order([digits_config(method="kd"), digits_config(method="ce")]))
     rates = cost.measured(works, CPU)
-    assert {key[0] for key in rates} == {"resnet8", "resnet8x0.5"}
+    assert {load.network for load in rates} == {"resnet8", "resnet8x0.5"}
     assert all(0 < inference < training < 0.1 for training, inference in rates.values())
     text = "\n".join(cost.report(works, rates, CPU))
     assert "2.5 k images to be trained" in text
