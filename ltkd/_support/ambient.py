@@ -1,4 +1,4 @@
-"""Torch's own defaults, whatever the caller has set around a call."""
+"""Isolation from what the caller has set in torch."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -8,7 +8,10 @@ import torch
 
 @contextmanager
 def torch_defaults() -> Iterator[None]:
-    """Gradients are recorded, nothing is autocast, new tensors are float32 and on the CPU. Usable as a decorator."""
+    """Torch's defaults: gradients are recorded, autocast is off, new tensors are float32 and on the CPU.
+
+    Also usable as a decorator.
+    """
     dtype = torch.get_default_dtype()
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))

@@ -1,40 +1,42 @@
-"""One run on several processes, started by torchrun: each computes its part of every batch, on a GPU of its own.
+"""One run on several processes, started by torchrun: each computes its part of every batch, on its own GPU.
 
-The gradients are those of one process with the whole batch where the loss is a mean over images, and LTKD sums its
-group masses over all of them. A loss that makes something else of a batch does so with each part: the weighted means of
-`cb` and `ldam-drw`, the correlations of `dist`, the centres of `oltr`. On a CPU so does BatchNorm.
-Alone, a process is a group of one, and everything here does nothing.
+If the loss is a mean over images, the gradients are those of one process with the whole batch. LTKD sums its group
+masses over all processes. Other losses see only the part of their process: the weighted means of `cb` and `ldam-drw`,
+the correlations of `dist`, the centres of `oltr`; on a CPU also BatchNorm.
+In a single process, every function here does nothing.
 """
 
 import os
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 
-def world_size():
-    """How many processes train this run."""
+def world_size() -> int:
+    """The number of processes that train this run."""
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
-def is_first():
-    """Whether this process writes and reports for all."""
+def is_first() -> bool:
+    """True in the process that writes files and prints for all."""
     if dist.is_initialized():
         return dist.get_rank() == 0
     return not is_one_of_several() or int(os.environ.get("RANK", 0)) == 0
 
 
-def is_one_of_several():
-    """Whether torchrun started this process with others. A scheduler may leave RANK and LOCAL_RANK where it did not."""
+def is_one_of_several() -> bool:
+    """True if torchrun started this process with others. A scheduler sets RANK and LOCAL_RANK also without torchrun."""
     return int(os.environ.get("WORLD_SIZE", 1)) > 1
 
 
 @contextmanager
-def group(device):
-    """Join the processes that torchrun started; leave them at the end. Within a group, or alone: do nothing."""
+def group(device: torch.device) -> Iterator[None]:
+    """Join the processes that torchrun started; leave them at the end. Does nothing in a group or a single process."""
     if dist.is_initialized() or not is_one_of_several():
         yield
         return
@@ -48,19 +50,19 @@ def group(device):
         dist.destroy_process_group()
 
 
-def own_device(name):
-    """The device of this process: of the name 'auto' or 'cuda', the GPU that is its own."""
+def own_device(name: str | torch.device) -> str | torch.device:
+    """The device of this process: its own GPU for the names 'auto' and 'cuda', else `name`."""
     own = is_one_of_several() and "LOCAL_RANK" in os.environ
     gpus = torch.cuda.is_available() and name in ("auto", "cuda")
     return f"cuda:{os.environ['LOCAL_RANK']}" if own and gpus else name
 
 
-def share(values):
-    """This process's part of a batch."""
+def share(values: Tensor) -> Tensor:
+    """This process's part of a batch: (B, ...) -> (b, ...)."""
     return values if world_size() == 1 else values.tensor_split(world_size())[dist.get_rank()]
 
 
-def total(values):
+def total(values: Tensor) -> Tensor:
     """The sum of a tensor over all processes."""
     if world_size() == 1:
         return values
@@ -69,36 +71,39 @@ def total(values):
     return values
 
 
-def weight(values):
-    """What the mean over this process's part of a batch weighs in the mean over the whole batch, whose gradients are
-    averaged over the processes: 1 where all parts are alike."""
+def weight(values: Tensor) -> float:
+    """The factor that makes the averaged gradients those of the mean over the whole batch: 1 for parts of equal size.
+
+    values: (b, ...), this process's part of the batch.
+    """
     if world_size() == 1:
         return 1.0
     return len(values) * world_size() / float(total(torch.tensor(float(len(values)), device=values.device)))
 
 
-def wait():
+def wait() -> None:
     """Wait until every process is here."""
     if world_size() > 1:
         dist.barrier()
 
 
-def agreed(value=None):
-    """The value that the first process gives, in all of them: what each finds out for itself, such as whether a file is
-    there, may differ."""
+def agreed(value: Any = None) -> Any:
+    """The value of the first process, in all processes. Others may not see a new file on a shared disk yet."""
     if world_size() == 1:
         return value
-    said = [value]
-    dist.broadcast_object_list(said)
-    return said[0]
+    values = [value]
+    dist.broadcast_object_list(values)
+    return values[0]
 
 
 @contextmanager
-def by_first(claimed, meanwhile=lambda: None):
+def by_first(
+    claimed: Callable[[Callable[[], None]], AbstractContextManager[Any]], meanwhile: Callable[[], object] = lambda: None
+) -> Iterator[None]:
     """Enter `claimed(callback)` in the first process; the others wait until it has entered.
 
-    `claimed` may wait for other programs, and then calls the callback every few seconds. That keeps the waiting
-    processes alive, which would otherwise give up, and calls `meanwhile`.
+    While `claimed` waits for another program, it calls the callback every few seconds. The callback calls `meanwhile`
+    and sends a message to the waiting processes, so that they do not time out.
     """
     if not is_first():
         while not agreed():
@@ -106,7 +111,7 @@ def by_first(claimed, meanwhile=lambda: None):
         yield
         return
 
-    def wait_on():
+    def wait_on() -> None:
         agreed(False)
         meanwhile()
 
@@ -115,19 +120,19 @@ def by_first(claimed, meanwhile=lambda: None):
         yield
 
 
-def synchronised(student, method, device):
-    """What turns a step into its terms: the method, or, in a group, a module whose gradients are averaged."""
+def synchronised(student: nn.Module, method: nn.Module, device: torch.device) -> nn.Module:
+    """The module that computes the terms of a step: the method; in a group, one that averages the gradients."""
     if world_size() == 1:
         return method
     return DistributedDataParallel(_Trained(student, method), device_ids=[device] if device.type == "cuda" else None)
 
 
 class _Trained(nn.Module):
-    """Student and method as one module, so that one forward pass reaches the parameters of both."""
+    """Student and method as one module: DistributedDataParallel averages the gradients of both."""
 
-    def __init__(self, student, method):
+    def __init__(self, student: nn.Module, method: nn.Module) -> None:
         super().__init__()
         self.student, self.method = student, method
 
-    def forward(self, step):
+    def forward(self, step: Any) -> dict[str, Tensor]:
         return self.method(step)

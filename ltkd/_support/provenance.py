@@ -1,4 +1,4 @@
-"""Where a number comes from: the hardware, the versions and the commit that a run's record carries."""
+"""Hardware, versions and commit, as they are stored with each result."""
 
 import platform
 import subprocess
@@ -8,8 +8,8 @@ import torch
 from .storage import checkout
 
 
-def hardware(device):
-    """What the run was computed on, in words."""
+def hardware(device: torch.device) -> dict[str, str | int]:
+    """The machine and the versions: {"device", "threads", "torch", "python"}."""
     chip = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
         "device": f"{device.type}: {chip}",
@@ -19,8 +19,8 @@ def hardware(device):
     }
 
 
-def commit():
-    """The commit of the checkout that this package is in, with '+' where files differ from it; None elsewhere."""
+def commit() -> str | None:
+    """The commit of the checkout that holds this package, with '+' if files were changed; None outside a checkout."""
     if checkout() is None:
         return None
     git = ["git", "-C", str(checkout())]

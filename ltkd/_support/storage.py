@@ -1,8 +1,9 @@
-"""Where this project keeps its files, and how it writes them: whole or not at all, one process at a time."""
+"""Folders of this project, atomic writes of files, and locks between processes."""
 
 import os
 import secrets
 import sys
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -10,34 +11,37 @@ from filelock import FileLock, Timeout
 
 from ..errors import RunError
 
-TURN = 5.0  # seconds
-TEMPORARY = ".writing-"  # begins the name of a file that is not whole yet
+TURN = 5.0  # seconds between two calls of `meanwhile`
+TEMPORARY = ".writing-"  # prefix of a file that is still being written
 
 
-def checkout():
-    """The checkout this package is installed from; None for an ordinary installation."""
+def checkout() -> Path | None:
+    """The checkout that holds this package; None for an ordinary installation."""
     folder = Path(__file__).resolve().parents[2]
     return folder if (folder / "pyproject.toml").is_file() else None
 
 
-def project_folder():
-    """The checkout this package is installed from, else the current folder."""
+def project_folder() -> Path:
+    """The checkout that holds this package, else the current folder."""
     return checkout() or Path.cwd()
 
 
-def cache_folder():
-    """Where decoded images are kept: LTKD_CACHE, else the user's cache folder."""
+def cache_folder() -> Path:
+    """The folder of all caches: LTKD_CACHE, else `ltkd` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
     return Path(os.environ.get("LTKD_CACHE") or default)
 
 
-def write_bytes(path, data):
-    """Write `data` under a temporary name, then rename: a reader sees the old file or the new one, never a part."""
+def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write `data` under a temporary name, then rename: a reader sees the old file or the new one, never a part.
+
+    Raises RunError if the file cannot be written; the old file is then unchanged.
+    """
     path = Path(path)
     temporary = path.parent / f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:  # and not tempfile's, which others could not read
+        with open(temporary, "xb") as file:  # not tempfile: only its owner can read such a file
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
@@ -48,17 +52,19 @@ def write_bytes(path, data):
         if not isinstance(error, OSError):
             raise
         raise RunError(
-            f"cannot write {path}: {error.strerror or error}. What was stored before is intact; make room or choose "
-            f"another folder, then give the same command again to go on"
+            f"cannot write {path}: {error.strerror or error}. The files stored before are unchanged; free space or "
+            f"choose another folder, then give the same command again to go on"
         ) from error
 
 
 @contextmanager
-def alone(path, waiting, meanwhile=lambda: None):
-    """Within it, no other process is within `alone` of the same lock file: this one waits for it, and says so once on
-    stderr, in the words of `waiting`, and calls `meanwhile` every few seconds. The system frees the lock of a process
-    that dies."""
-    lock = FileLock(path, fallback_to_soft=False)  # a soft lock would outlive a process that is killed
+def alone(path: str | os.PathLike[str], waiting: str, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold the lock file `path`, so that one process at a time runs the body.
+
+    A process that has to wait prints `waiting` once to stderr and calls `meanwhile` every few seconds. The system frees
+    the lock of a process that dies. A file system without locks is used without one.
+    """
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock stays after its process was killed
     try:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -69,7 +75,7 @@ def alone(path, waiting, meanwhile=lambda: None):
             with suppress(Timeout):
                 lock.acquire(timeout=TURN, poll_interval=0.5)
     except OSError:
-        pass  # a file system without locks, or one to read only: working unguarded is better than not at all
+        pass  # no locks, or a read-only file system: to work without a lock is better than to fail
     try:
         yield
     finally:

@@ -1,5 +1,9 @@
-"""The commands of the command line, a file a topic: what each does, and its options below."""
+"""The commands of the command line, one file for each topic: the functions, then their options."""
+
+from collections.abc import Callable
+from typing import Any
 
 from . import benchmarking, data, results, training
 
-ADD = (*training.ADD, *results.ADD, *data.ADD, *benchmarking.ADD)  # each adds its command to a parser of commands
+# Each function adds its command to the parser of commands.
+ADD: tuple[Callable[[Any], None], ...] = (*training.ADD, *results.ADD, *data.ADD, *benchmarking.ADD)

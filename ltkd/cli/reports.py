@@ -1,17 +1,24 @@
-"""Tables of results as the command line prints them: DataFrames of text."""
+"""Tables of results for the command line, as DataFrames of text."""
 
+from collections.abc import Container, Sequence
+from typing import TYPE_CHECKING
+
+from ..config import RunConfig
 from ..config.recipes import RECIPES
 from ..reproduce.compare import NOT_RUN
 from ..reproduce.cost import number
 from ..runs import shared_subsets
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ACCURACIES = ("all", "head", "medium", "tail")
 NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")
 PLACE = {"imbalance_factor": "factor", "teacher": "teacher", "student": "student"}
 
 
-def summary(frame):
-    """The columns of `runs.summarise` that a reader wants: what tells its rows apart, and mean ± interval."""
+def summary(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A result of `runs.summarise`, shortened: the settings in which its rows differ, and mean ± interval."""
     key = ["protocol"] if "protocol" in frame else []
     key += ["dataset", "imbalance_factor", "teacher", "student", "method"]
     settings = [c for c in frame.columns[: list(frame.columns).index("seeds")] if c not in key]
@@ -25,17 +32,20 @@ def summary(frame):
     return readable
 
 
-def _role(teaches, classes):
-    """What a row of the table is beside its method."""
+def _role(teaches: bool, classes: object) -> str:
+    """The role of a run, to follow its method: teacher, expert or none."""
     if isinstance(classes, str):
         return f" (expert, {len(classes.split(','))} classes)"
     return " (teacher)" if teaches else ""
 
 
-def settings(configs, finished):
-    """One line a setting of a grid's configs, in their order: data, networks, method, what is not the recipe's, seeds.
-    finished: ids of the runs that are done."""
-    by_setting, shared = {}, shared_subsets([(config.subset_seed, config.seed) for config in configs])
+def settings(configs: Sequence[RunConfig], finished: Container[str]) -> list[str]:
+    """One line for each setting of a grid: recipe, data, networks, method, changes to the recipe, seeds.
+
+    finished: ids of finished runs.
+    """
+    by_setting: dict[tuple[str, ...], list[RunConfig]] = {}
+    shared = shared_subsets([(config.subset_seed, config.seed) for config in configs])
     for config in configs:
         changed = {k: v for k, v in config.overrides().items() if k not in NAMED}
         if config.subset_seed in shared and "subset_seed" not in RECIPES[config.recipe].defaults:
@@ -53,8 +63,8 @@ def settings(configs, finished):
     return lines
 
 
-def compared(frame):
-    """The rows of `compare.against`: published, ours with its interval, the difference in words."""
+def compared(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A result of `compare.against`: the published number, ours with its interval, and the verdict."""
     readable = frame[["dataset", *PLACE]].rename(columns=PLACE)
     readable["method"] = frame.method + frame.options.map(lambda text: f" {text}" if text else "")
     readable["group"] = frame.group
@@ -71,8 +81,8 @@ def compared(frame):
     return readable.replace("", "-")
 
 
-def claims(frame):
-    """The rows of `claims.check`: what stands above what, by how much, and the verdict."""
+def claims(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """A result of `claims.check`: the comparison, the difference with its interval, and the verdict."""
     readable = frame[["claim", "protocol", "dataset", *PLACE]].rename(columns=PLACE)
     readable["comparison"] = [f"{better} > {worse}" for better, worse in zip(frame.better, frame.worse, strict=True)]
     readable["group"], readable["seeds"] = frame.group, frame.seeds
@@ -85,12 +95,12 @@ def claims(frame):
     return readable
 
 
-def _signed(value):
+def _signed(value: float) -> str:
     return f"{value:+z.2f}" if value == value else "-"
 
 
-def with_interval(mean, half_width):
-    """ "61.20 ± 0.45", without the interval where there is none, "-" without either."""
+def with_interval(mean: float, half_width: float) -> str:
+    """ "61.20 ± 0.45"; "61.20" if the interval is NaN; "-" if the mean is NaN."""
     if mean != mean:
         return "-"
     return f"{mean:.2f}" if half_width != half_width else f"{mean:.2f} ± {half_width:.2f}"

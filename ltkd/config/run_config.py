@@ -29,7 +29,7 @@ class DataConfig(NamedTuple):
     dataset: str
     imbalance_factor: float
     profile: str | tuple[int, ...]
-    subset_seed: int | None
+    subset_seed: int
     image_size: int | None
     held_out: float
     classes: tuple[int, ...] | None

@@ -1,8 +1,8 @@
-"""What training costs on this machine, beside a loop written the usual way; both are measured in turn, in one run.
+"""The speed of training on this machine, beside the usual loop; both are measured in turn, in one run.
 
-The usual way: pictures as PIL images, cropped, mirrored and normalised by torchvision in DataLoader's workers, the
-teacher asked at every step, in a process of its own, which nothing of ours has touched. The images are random: speed
-does not depend on what they show.
+The usual loop: PIL images, cropped, mirrored and normalised by torchvision in the workers of a DataLoader, the teacher
+computed at every step. It runs in its own process, with torch's default settings. The images are random: their content
+does not change the speed.
 """
 
 import functools
@@ -10,14 +10,18 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from threading import Barrier
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import losses, models
@@ -25,20 +29,20 @@ from .._support.provenance import commit, hardware
 from .._support.settings import check_fields, setting, settings_of
 from ..config import RunConfig
 from ..datasets import ImageSet, LongTailedDataset, class_counts
-from ..datasets.normalization import NORMALIZATIONS
 from ..groups import ClassGroups
 from ..training import teacher_cache
 from ..training.fit import pick_device, train_epoch
 from ..training.history import ProgressBar
-from ..training.setup import prepare
+from ..training.setup import Job, prepare
 
 NUM_CLASSES, SIDE, IMBALANCE = 100, 32, 100
 LOSS_CLASSES = (100, 1000, 8142)  # CIFAR-100, ImageNet, iNaturalist 2018
+PLAIN, COMPUTED, CACHED = "plain loop", "teacher computed at every step", "teacher cached"  # names of rows
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What is measured."""
+    """The settings of a benchmark."""
 
     teacher: str = setting("resnet20", "network that teaches")
     student: str = setting("resnet8", "network that is trained")
@@ -50,7 +54,7 @@ class Setup:
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, ...")
     compiled: bool = setting(True, "measure compiled losses too")
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_fields(self, SETTINGS)
 
 
@@ -58,32 +62,30 @@ SETTINGS = settings_of(Setup)
 QUICK = {"images": 1280, "rounds": 3, "compiled": False}
 
 
-def benchmark(setup):
-    """All that the command prints, as a dict: rows, losses, memory, setup, hardware, commit."""
+def benchmark(setup: Setup) -> dict[str, Any]:
+    """Measure everything: {"rows", "losses", "memory", "setup", "hardware", "commit"}.
+
+    rows: {name of a loop: images a second of each measurement}. losses: {number of classes: result of `loss_cost`}.
+    memory: result of `memory`. Raises ConfigError for an unknown network or device.
+    """
     device = pick_device(setup.device)
     teacher_cache.forget()
-    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
-        loops = {
-            "plain loop": lambda: apart.submit(plain_epoch, setup).result(),
-            "teacher asked at every step": our_loop(setup, device, "off"),
-            "teacher cached": our_loop(setup, device, "memory"),
+    with ProcessPoolExecutor(1, get_context("spawn")) as process:
+        loops: dict[str, Callable[[], object]] = {
+            PLAIN: lambda: process.submit(plain_epoch, setup).result(),
+            COMPUTED: our_loop(setup, device, "off"),
+            CACHED: our_loop(setup, device, "memory"),
         }
         if device.type == "cuda":
-            loops["teacher cached, compiled"] = our_loop(setup, device, "memory", compile=True)
-        first = {name: _rate(loop, setup.images) for name, loop in loops.items()}  # warms up, and fills the table
-        rates = {name: [] for name in loops}
+            loops[f"{CACHED}, compiled"] = our_loop(setup, device, "memory", compile=True)
+        first = {name: _rate(loop, setup.images) for name, loop in loops.items()}  # warms up and fills the cache
+        rates: dict[str, list[float]] = {name: [] for name in loops}
         for _ in range(setup.rounds):
             for name, loop in loops.items():
                 rates[name].append(_rate(loop, setup.images))
-    rows = {
-        "plain loop": rates["plain loop"],
-        "teacher asked at every step": rates["teacher asked at every step"],
-        "teacher cached, first epoch": [first["teacher cached"]],
-        "teacher cached": rates["teacher cached"],
-    }
-    rows |= {name: values for name, values in rates.items() if name not in rows}
+    rows = {PLAIN: rates[PLAIN], COMPUTED: rates[COMPUTED], f"{CACHED}, first epoch": [first[CACHED]]} | rates
     if setup.jobs > 1:
-        rows[f"teacher cached, {setup.jobs} students side by side"] = [side_by_side(setup)]
+        rows[f"{CACHED}, {setup.jobs} students side by side"] = [side_by_side(setup)]
     return {
         "rows": rows,
         "losses": {str(n): loss_cost(n, setup, device) for n in LOSS_CLASSES},
@@ -94,16 +96,16 @@ def benchmark(setup):
     }
 
 
-def _rate(loop, images):
-    """Images a second of one pass."""
+def _rate(loop: Callable[[], object], images: int) -> float:
+    """Images a second of one epoch."""
     started = time.perf_counter()
     loop()
     _synchronise()
     return images / (time.perf_counter() - started)
 
 
-def _synchronise():
-    """Wait for what a GPU still has to do."""
+def _synchronise() -> None:
+    """Wait until the GPU has finished."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
@@ -111,20 +113,14 @@ def _synchronise():
 # --- our loop ----------------------------------------------------------------------------------------------------
 
 
-def our_loop(setup, device, cache, compile=False):
-    """One epoch of `fit`'s own loop, as a function without arguments."""
+def our_loop(setup: Setup, device: torch.device, cache: str, compile: bool = False) -> Callable[[], object]:
+    """One epoch of the loop of `fit`, as a function. cache, compile: as in `fit`."""
     job = _job(setup, device, cache, compile)
-    epochs = iter(range(1, 10**6))
     bar = ProgressBar(job.config, 1, setup.images, 0, show=False)
-    return lambda: train_epoch(job, _same_views(next(epochs), cache), bar)
+    return lambda: train_epoch(job, 1, bar)  # the same views each time, so that the second call finds a full cache
 
 
-def _same_views(epoch, cache):
-    """With a memory every pass shows the first epoch's views, so that the second finds its table filled."""
-    return 1 if cache != "off" else epoch
-
-
-def _job(setup, device, cache, compile):
+def _job(setup: Setup, device: torch.device, cache: str, compile: bool) -> Job:
     config = RunConfig.make(
         "cifar-crd",
         teacher=setup.teacher,
@@ -137,24 +133,27 @@ def _job(setup, device, cache, compile):
     return prepare(config, _data(setup), device, teacher=teacher, workers=0, cache=cache, compile=compile)
 
 
-def _network(name):
+def _network(name: str) -> nn.Module:
     return models.build(name, num_classes=NUM_CLASSES, image_size=SIDE)
 
 
-def _data(setup):
+def _data(setup: Setup) -> LongTailedDataset:
+    train, names = _images(setup), tuple(map(str, range(NUM_CLASSES)))
+    return LongTailedDataset("random", train, train.subset(torch.arange(2)), names, "random numbers")
+
+
+def _images(setup: Setup) -> ImageSet:
+    """Random images with the labels of CIFAR-100-LT."""
     counts = class_counts("exp", IMBALANCE, np.full(NUM_CLASSES, 500))
     shares = np.cumsum(counts) / counts.sum()
     labels = torch.from_numpy(np.searchsorted(shares, (np.arange(setup.images) + 0.5) / setup.images))
     generator = torch.Generator().manual_seed(0)
     pictures = torch.randint(256, (setup.images, 3, SIDE, SIDE), dtype=torch.uint8, generator=generator)
-    names = tuple(map(str, range(NUM_CLASSES)))
-    train = ImageSet(pictures, labels)
-    return LongTailedDataset("random", train, train.subset(torch.arange(2)), names, "random numbers")
+    return ImageSet(pictures, labels)
 
 
-def side_by_side(setup):
-    """Images a second of several students together, each in a process with its share of the threads, all reading one
-    table of the teacher's answers."""
+def side_by_side(setup: Setup) -> float:
+    """Images a second of `jobs` students together: processes that share the threads and the teacher's cached logits."""
     threads = max(1, torch.get_num_threads() // setup.jobs)
     context = get_context("spawn")
     with teacher_cache.shared_folder(), context.Manager() as manager:
@@ -165,7 +164,8 @@ def side_by_side(setup):
     return setup.jobs * setup.rounds * setup.images / seconds
 
 
-def _student(setup, start):
+def _student(setup: Setup, start: Barrier) -> tuple[float, float]:
+    """Train one student when all are ready; returns the times of the begin and the end, in seconds."""
     loop = our_loop(setup, pick_device(setup.device), "disk")
     loop()
     start.wait()
@@ -175,54 +175,54 @@ def _student(setup, start):
     return begin, time.monotonic()
 
 
-# --- the usual way -----------------------------------------------------------------------------------------------
+# --- the usual loop ----------------------------------------------------------------------------------------------
 
 
 class Pictures(Dataset):
-    """Images as torchvision's CIFAR classes hand them out: one PIL image at a time, transformed."""
+    """Images as in torchvision's CIFAR classes: one PIL image at a time, transformed."""
 
-    def __init__(self, images, transform):
+    def __init__(self, images: ImageSet, transform: Callable[[Image.Image], Tensor]) -> None:
         self.pixels = images.images.permute(0, 2, 3, 1).numpy()
         self.labels, self.transform = images.labels.tolist(), transform
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.labels)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
-def plain_epoch(setup):
-    """One pass of the plain loop, which this process makes at the first call."""
+def plain_epoch(setup: Setup) -> None:
+    """Run one epoch of the usual loop, which is set up at the first call in a process."""
     plain_loop(setup)()
 
 
 @functools.cache
-def plain_loop(setup):
-    """One epoch of the same training in the usual way, as a function without arguments."""
+def plain_loop(setup: Setup) -> Callable[[], None]:
+    """One epoch of the same training in the usual loop, as a function."""
     from torchvision import transforms
 
-    device, data = pick_device(setup.device), _data(setup)
+    device, train = pick_device(setup.device), _images(setup)
     transform = transforms.Compose(
         [
             transforms.RandomCrop(SIDE, padding=4),
             transforms.RandomHorizontalFlip(),
             transforms.ToTensor(),
-            transforms.Normalize(*NORMALIZATIONS["cifar100"]),
+            transforms.Normalize((0.5,) * 3, (0.25,) * 3),
         ]
     )
     loader = DataLoader(
-        Pictures(data.train, transform),
+        Pictures(train, transform),
         setup.batch_size,
         shuffle=True,
         num_workers=setup.workers,
         persistent_workers=setup.workers > 0,
     )
     teacher, student = _network(setup.teacher).to(device).eval(), _network(setup.student).to(device)
-    groups = ClassGroups.by_rank(data.class_counts).to(device)
+    groups = ClassGroups.by_rank(train.counts(NUM_CLASSES)).to(device)
     optimizer = torch.optim.SGD(student.parameters(), lr=0.05, momentum=0.9, weight_decay=5e-4)
 
-    def epoch():
+    def epoch() -> None:
         student.train()
         for images, labels in loader:
             images, labels = images.to(device), labels.to(device)
@@ -242,33 +242,34 @@ def plain_loop(setup):
 # --- the loss alone ----------------------------------------------------------------------------------------------
 
 
-def loss_cost(num_classes, setup, device):
-    """Milliseconds of KD and of LTKD on the same logits, forward and backward: {"kd": ..., "ltkd": ...}; with
-    "kd compiled" and "ltkd compiled" where the setup wants them."""
+def loss_cost(num_classes: int, setup: Setup, device: torch.device) -> dict[str, float]:
+    """Milliseconds of KD and of LTKD on the same logits, forward and backward: {"kd": ..., "ltkd": ...}, and "kd
+    compiled", "ltkd compiled" if `setup.compiled`."""
     generator = torch.Generator().manual_seed(0)
     student, teacher = (torch.randn(setup.batch_size, num_classes, generator=generator).to(device) for _ in range(2))
     student.requires_grad_()
     groups = ClassGroups.by_rank(torch.arange(num_classes, 0, -1)).to(device)
 
-    def kd(student):
+    def kd(student: Tensor) -> Tensor:
         return losses.kd(student, teacher, temperature=4.0)
 
-    def ltkd(student):
+    def ltkd(student: Tensor) -> Tensor:
         return losses.ltkd(student, teacher, groups, alpha=6.0, beta=6.0, temperature=4.0)
 
-    functions = {"kd": kd, "ltkd": ltkd}
+    functions: dict[str, Callable[[Tensor], Tensor]] = {"kd": kd, "ltkd": ltkd}
     if setup.compiled:
         functions |= {f"{name} compiled": torch.compile(f, fullgraph=True) for name, f in [*functions.items()]}
     for function in functions.values():
         _milliseconds(function, student, 3)
-    times = {name: [] for name in functions}
+    times: dict[str, list[float]] = {name: [] for name in functions}
     for _ in range(15):
         for name, function in functions.items():
             times[name].append(_milliseconds(function, student, max(1, 20_000 // num_classes)))
     return {name: min(values) for name, values in times.items()}
 
 
-def _milliseconds(loss, student, times):
+def _milliseconds(loss: Callable[[Tensor], Tensor], student: Tensor, times: int) -> float:
+    """Milliseconds of one call of the loss, forward and backward, on average of `times` calls."""
     started = time.perf_counter()
     for _ in range(times):
         student.grad = None
@@ -277,11 +278,11 @@ def _milliseconds(loss, student, times):
     return 1000 * (time.perf_counter() - started) / times
 
 
-def memory(device):
-    """Bytes at the peak: of this process, where the system tells, and of the GPU."""
+def memory(device: torch.device) -> dict[str, int]:
+    """Peak memory in bytes: {"process": ..., "gpu": ...}, without those that the system does not report."""
     try:
         import resource
-    except ImportError:  # not on Windows
+    except ImportError:  # on Windows
         peak = {}
     else:
         unit = 1 if sys.platform == "darwin" else 1024
@@ -292,17 +293,17 @@ def memory(device):
 # --- the report --------------------------------------------------------------------------------------------------
 
 
-def report(result):
-    """The result of `benchmark` in words and tables."""
+def report(result: dict[str, Any]) -> str:
+    """The result of `benchmark` as text."""
     setup = result["setup"]
     lines = [
         f"{setup['teacher']} -> {setup['student']}, ltkd, {setup['images']} images of {SIDE} x {SIDE}, "
         f"batch {setup['batch_size']}; {result['hardware']['device']}, {result['hardware']['threads']} threads, torch "
         f"{result['hardware']['torch']}",
         "",
-        f"{'a whole epoch':48} {'images/s':>9} {'from':>8} {'to':>8} {'times plain':>12}",
+        f"{'one epoch':48} {'images/s':>9} {'from':>8} {'to':>8} {'times plain':>12}",
     ]
-    plain = statistics.median(result["rows"]["plain loop"])
+    plain = statistics.median(result["rows"][PLAIN])
     for name, rates in result["rows"].items():
         middle = statistics.median(rates)
         lines.append(f"{name:48} {middle:9.0f} {min(rates):8.0f} {max(rates):8.0f} {middle / plain:12.2f}")
@@ -317,7 +318,7 @@ def report(result):
     return "\n".join([*lines, "", f"memory at the peak: {peaks}"])
 
 
-def store(result, path):
-    """Write the result as JSON."""
+def store(result: dict[str, Any], path: str | Path) -> None:
+    """Write the result of `benchmark` as JSON."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(json.dumps(result, indent=1) + "\n")

@@ -1,42 +1,49 @@
-"""What the papers say in words, held against whatever runs are at hand: each claim as paired differences over seeds.
+"""The claims of the papers, checked on our runs: each claim as paired differences over seeds.
 
-A claim is checked apart under every protocol, data set, imbalance factor and pair of networks, and every answer says
-which. Only runs of the same seed are compared: they saw the same subset, and the same teacher. Runs of one seed whose
-results say that they saw different images are refused.
+A claim is checked separately in every setting: protocol, data set, imbalance factor and pair of networks. Only runs of
+the same seed are compared: they have the same subset and the same teacher. Runs of one seed with different training
+images raise RunError.
 """
 
 import math
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import CUSTOM
+from ..config import CUSTOM, RunConfig
 from ..methods import METHODS
-from ..runs import designs
+from ..runs import Run, designs
 from . import tables
 from .compare import NOT_RUN, changes, on_subset, protocol
-from .paired import check_same_images, paired
+from .paired import Paired, check_same_images, paired
 from .tables import TEACHER
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HOLDS, FAILS, UNDECIDED = "holds", "does not hold", "undecided"
 NOTE = (
-    "Each difference is a mean over seeds, with an interval of its own: the chance that lies in the test images is not "
-    "in it, and of twenty comparisons in which nothing differs about one comes out decided."
+    "Each difference is a mean over seeds with its own interval. The interval does not include the chance of the test "
+    "images, and of twenty comparisons without any difference about one is decided by chance."
 )
 ROUNDING = 1e-9  # points
-ANY = "any"  # as options: every value that was run
-MORE = "more"  # as an option: every value that was run above the recipe's number of groups, three
+ANY = "any"  # in place of the value of an option: every value in the runs, except 0, which drops a term
+MORE = "more"  # in place of n_groups: every value in the runs above the recipe's three
 PEERS = ("kd", "dkd", "reviewkd", "dist", "catkd")
 
 
 class Side(NamedTuple):
-    """One side of a comparison: a method, and the options in which it differs from the recipe's. `ANY` as an option's
-    value stands for every value that was run, the recipe's too, but for 0, which leaves a term out; `MORE` for every
-    one above three."""
+    """One side of a comparison: a method, and its options that differ from the recipe, as (name, value) pairs. A value
+    may be ANY or MORE."""
 
     method: str
-    options: tuple = ()
+    options: tuple[tuple[str, Any], ...] = ()
 
-    def covers(self, method, changed):
+    def among(self, variants: "Iterable[Variant]") -> "list[Variant]":
+        """The variants that belong to this side."""
+        return [variant for variant in variants if self._covers(variant[0], dict(variant[1]))]
+
+    def _covers(self, method: str, changed: Mapping[str, Any]) -> bool:
         wanted = dict(self.options)
         if method != self.method:
             return False
@@ -49,20 +56,29 @@ class Side(NamedTuple):
 
 @dataclass(frozen=True)
 class Claim:
-    """text: in our words; where: of which paper; better is above each of worse, in each of the groups."""
+    """The claim that `better` is above each side of `worse`, in each of the groups.
+
+    text: the claim in our words. where: the place in the paper.
+    """
 
     text: str
     where: str
     better: Side
-    worse: tuple
-    groups: tuple = ("tail", "all")
+    worse: tuple[Side, ...]
+    groups: tuple[str, ...] = ("tail", "all")
+
+
+Setting = tuple[str, str, float, str | None, str]  # protocol, data set, imbalance factor, teacher, student
+Variant = tuple[str, tuple[tuple[str, Any], ...]]  # method, its changed options
+Pair = tuple[int | None, int]  # subset_seed, seed
+Sides = dict[Variant, dict[Pair, Run]]
 
 
 LTKD, BKD = Side("ltkd"), Side("bkd")
 CROSS, WITHIN = Side("ltkd", (("beta", 0.0),)), Side("ltkd", (("alpha", 0.0),))
 BIASED = Side("ltkd", (("beta", 0.0), ("rebalanced", False)))
 WEIGHTS = Side("ltkd", (("alpha", ANY), ("beta", ANY)))
-ALONE = (Side("kd"), Side("ce"))  # KD weighs the labels less than LTKD does, and may be below learning from them alone
+ALONE = (Side("kd"), Side("ce"))  # both: KD weights the labels less than LTKD does, and may be below CE
 SHOTS = ("all", "few_shot")
 
 CLAIMS = (
@@ -85,13 +101,16 @@ COLUMNS = ["claim", "where", "protocol", "dataset", "imbalance_factor", "teacher
 COLUMNS += ["group", "published", "seeds", "difference", "low", "high", "boot_low", "boot_high", "verdict"]
 
 
-def check(finished, claims=CLAIMS, *, epoch="last"):
-    """Every claim on every protocol and setting that has runs for it (DataFrame), one row a comparison.
+def check(finished: Sequence[Run], claims: Iterable[Claim] = CLAIMS, *, epoch: str = "last") -> "pd.DataFrame":
+    """Every claim in every setting with runs for it, one comparison in each row.
 
-    `difference`: better − worse in points, the mean over `seeds` pairs, with its 95 % interval by Student's t (low,
-    high) and by the bootstrap; `published`: the same difference in the papers, where one of their tables has both.
-    Verdict: holds (the interval is above zero), does not hold (below), undecided, not run: a claim that nothing was run
-    for has one such row, without a protocol; where one side was run, so has each method that it was not held against.
+    finished: finished runs. epoch: 'last' or 'best'. `difference`: better − worse in points, the mean over `seeds`
+    pairs, with its 95 % interval by Student's t (low, high) and by the bootstrap. `published`: the same difference in
+    the papers, NaN if no table has both sides. Verdicts: holds (the interval is above zero), does not hold (below
+    zero), undecided, not run. A claim without runs has one row `not run`, without a protocol; a setting with runs for
+    `better` only has one for each side of `worse` that is missing.
+
+    Raises RunError for runs of one seed with different training images.
     """
     import pandas as pd
 
@@ -104,22 +123,22 @@ def check(finished, claims=CLAIMS, *, epoch="last"):
             for setting, sides in settings.items()
             for row in _compared(claim, setting, sides, printed, epoch)
         ]
-        worse = ", ".join(map(_name, claim.worse))
+        worse = ", ".join(_name(side) for side in claim.worse)
         nothing = {"better": _name(claim.better), "worse": worse, "seeds": 0, "verdict": NOT_RUN}
         rows += found or [{"claim": claim.text, "where": claim.where, **nothing}]
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
-def verdicts(checked):
-    """One row a claim and protocol (DataFrame): in how many comparisons it holds, does not hold, is undecided."""
+def verdicts(checked: "pd.DataFrame") -> "pd.DataFrame":
+    """How often each verdict occurs in a result of `check`, one row for each claim and protocol."""
     kinds = checked.assign(protocol=checked.protocol.fillna(""))
     found = kinds.groupby(["claim", "protocol"], sort=False).verdict.value_counts().unstack(fill_value=0)
     return found.reindex(columns=[HOLDS, FAILS, UNDECIDED, NOT_RUN], fill_value=0).reset_index()
 
 
-def _decided(difference):
-    """What a Paired says of a claim. Seeds that all differ by the same have told the same images right by chance, as
-    happens on small test sets: an interval of no width, but for rounding, says nothing."""
+def _decided(difference: Paired) -> str:
+    """The verdict on a claim. An interval of zero width decides nothing: on a small test set, all seeds may have the
+    same difference by chance."""
     if difference.high - difference.low < ROUNDING:
         return UNDECIDED
     if difference.low > 0:
@@ -127,9 +146,12 @@ def _decided(difference):
     return FAILS if difference.high < 0 else UNDECIDED
 
 
-def order(finished, *, group="all", epoch="last"):
-    """The methods from best to worst in every setting that has two or more (DataFrame): `ours`, over the seeds that all
-    of them have, `papers`, where a table prints the setting, and Kendall's `tau` between both (1: the same order)."""
+def order(finished: Sequence[Run], *, group: str = "all", epoch: str = "last") -> "pd.DataFrame":
+    """The methods from best to worst in every setting with at least two: `ours`, over the seeds that all of them have;
+    `papers`, from their tables; and Kendall's `tau` between both (1: the same order).
+
+    group: a group of the classes, or 'all'. epoch: 'last' or 'best'.
+    """
     import pandas as pd
     from scipy.stats import kendalltau
 
@@ -149,14 +171,15 @@ def order(finished, *, group="all", epoch="last"):
     return pd.DataFrame(rows, columns=[*COLUMNS[2:7], "group", "seeds", "ours", "papers", "tau"])
 
 
-# --- runs by what they may be compared with ----------------------------------------------------------------------
+# --- runs by setting ---------------------------------------------------------------------------------------------
 
 
-def _settings(finished):
-    """{(protocol, data set, imbalance factor, teacher, student): {(method, its changes): {(subset_seed, seed): run}}}
-    of the students with a teacher, and beside them the students alone and the teachers of the same seeds."""
+def _settings(finished: Iterable[Run]) -> dict[Setting, Sides]:
+    """The sides of each setting with a teacher: its students, and the teachers and students without a teacher that
+    belong to it."""
     by_id = {run.config.id: run for run in finished}
-    alone, settings = {}, {}
+    alone: dict[Setting, Sides] = {}
+    settings: dict[Setting, Sides] = {}
     for run in by_id.values():
         config = run.config
         if config.teaches:
@@ -176,18 +199,20 @@ def _settings(finished):
     return {key: sides for setting in settings.items() for key, sides in _designs(*setting)}
 
 
-def _pair(config):
+def _pair(config: RunConfig) -> Pair:
     return config.subset_seed, config.seed
 
 
-def _designs(key, sides):
-    """A setting once for each way in which its runs drew their subsets; one that is not the recipe's is named."""
+def _designs(key: Setting, sides: Sides) -> Iterator[tuple[Setting, Sides]]:
+    """The setting, split by the design of the subsets (see `runs.designs`)."""
     for subset, chosen in designs({pair for runs in sides.values() for pair in runs}).items():
         of_design = {side: {pair: run for pair, run in runs.items() if pair in chosen} for side, runs in sides.items()}
         yield (on_subset(key[0], subset), *key[1:]), {side: runs for side, runs in of_design.items() if runs}
 
 
-def _compared(claim, setting, sides, printed, epoch):
+def _compared(
+    claim: Claim, setting: Setting, sides: Sides, printed: dict[tuple, float], epoch: str
+) -> Iterator[dict[str, Any]]:
     """The rows of a claim in one setting."""
     own = dict(zip(("protocol", "dataset", "imbalance_factor", "teacher", "student"), setting, strict=True))
     for better, worse in _pairs(claim, sides):
@@ -204,44 +229,39 @@ def _compared(claim, setting, sides, printed, epoch):
         yield own | {"better": _name(claim.better), "worse": _name(wanted), "seeds": 0, "verdict": NOT_RUN}
 
 
-def _pairs(claim, sides):
-    chosen = {side: dict(side[1]) for side in sides}
-    for better in [side for side, changed in chosen.items() if claim.better.covers(side[0], changed)]:
-        for wanted in claim.worse:
-            for worse in [side for side, changed in chosen.items() if wanted.covers(side[0], changed)]:
-                if worse != better:
-                    yield better, worse
+def _pairs(claim: Claim, sides: Collection[Variant]) -> list[tuple[Variant, Variant]]:
+    """The variants to compare: (better, worse)."""
+    worse = [variant for side in claim.worse for variant in side.among(sides)]
+    return [(one, other) for one in claim.better.among(sides) for other in worse if one != other]
 
 
-def _missing(claim, sides):
-    """What a claim's better side was not held against."""
-    chosen = [(method, dict(changed)) for method, changed in sides]
-    if not any(claim.better.covers(*side) for side in chosen):
-        return []
-    return [wanted for wanted in claim.worse if not any(wanted.covers(*side) for side in chosen)]
+def _missing(claim: Claim, sides: Collection[Variant]) -> list[Side]:
+    """The worse sides of a claim without runs, if its better side has runs."""
+    return [side for side in claim.worse if not side.among(sides)] if claim.better.among(sides) else []
 
 
-def _values(runs, group, epoch):
+def _values(runs: Mapping[Pair, Run], group: str, epoch: str) -> "pd.Series":
+    """The accuracies of a group, by pair; runs without this group are dropped."""
     import pandas as pd
 
     values = {pair: run.result[epoch].get(group) for pair, run in runs.items()}
     return pd.Series({pair: value for pair, value in values.items() if value is not None}, dtype=float)
 
 
-def _name(side):
+def _name(side: Side | Variant) -> str:
     method, changed = side
     shown = (f"{name}={value if isinstance(value, str) else format(value, 'g')}" for name, value in changed)
     return " ".join([method, *shown])
 
 
-def _printed():
-    """{(data set, imbalance factor, teacher, student, group, side): accuracy} of all tables. A student alone and a
-    teacher stand under every pair of networks that they are part of."""
+def _printed() -> dict[tuple, float]:
+    """{(data set, imbalance factor, teacher, student, group, name of the side): accuracy} of all tables. A teacher, and
+    a student without one, count for every pair of networks that they are part of."""
     frame = tables.read().drop_duplicates()
     settings = frame[["dataset", "imbalance_factor", "teacher", "student"]].drop_duplicates()
     pairs = [setting for setting in settings.itertuples(index=False) if setting.teacher and setting.student]
-    found = {}
-    for row in frame[frame.table != "bkd-5"].itertuples():  # which repeats the tables before it, rounded
+    found: dict[tuple, float] = {}
+    for row in frame[frame.table != "bkd-5"].itertuples():  # it repeats the tables before it, rounded
         if (side := _printed_side(row)) is None:
             continue
         for pair in pairs:
@@ -251,8 +271,9 @@ def _printed():
     return found
 
 
-def _printed_side(row):
-    """The name of a row's method among the sides of a comparison; None for what is no run's accuracy."""
-    if row.method == TEACHER or not row.options:
-        return row.method if row.method in {*METHODS, TEACHER} else None
-    return _name((row.method, tuple(sorted(changes(tables.config_of(row)).items()))))
+def _printed_side(row: Any) -> str | None:
+    """The name of the side in a row of a table; None if the row is not the accuracy of a run."""
+    config = tables.config_of(row) if row.options else None
+    if config is not None and row.method != TEACHER:
+        return _name((row.method, tuple(sorted(changes(config).items()))))
+    return row.method if row.method in {*METHODS, TEACHER} else None

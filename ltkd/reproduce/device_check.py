@@ -1,20 +1,21 @@
-"""Does training on this device give what it should: compiled and bf16 runs beside eager fp32 ones, on short runs."""
+"""A check of training on a device: short compiled and bf16 runs beside eager fp32 runs."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from ..config import RunConfig
 from ..errors import ConfigError, DataError
 from ..training.fit import fit
 
-# The same data, weights and batches: the losses of the first epochs differ by rounding alone, which grows with time.
+# Data, weights and batches are the same: the losses of the first epochs differ by rounding only, which grows with time.
 TOLERANCES = {"compiled": 0.01, "bf16": 0.05, "bf16 compiled": 0.05, "cpu": 0.01}
-SHORT = {"epochs": 2, "teacher_epochs": 2, "method": "ltkd", "warmup": 0.0, "test_every": 1}
-SETTINGS = {
+SHORT: dict[str, Any] = {"epochs": 2, "teacher_epochs": 2, "method": "ltkd", "warmup": 0.0, "test_every": 1}
+SETTINGS: dict[str, dict[str, Any]] = {
     "digits": {"recipe": "digits"},
     "CIFAR-100-LT": {"recipe": "cifar-crd", "teacher": "resnet20", "student": "resnet8"},
 }
@@ -23,8 +24,8 @@ SETTINGS = {
 class Check(NamedTuple):
     """One run beside the eager fp32 run on the same data.
 
-    difference: the largest relative difference of the loss over the epochs; allowed: its bound. problem: why there is
-    no such run, in words, else None.
+    difference: the largest relative difference of the loss over the epochs, None without a run. allowed: its bound.
+    problem: why the run is not possible here, else None.
     """
 
     data: str
@@ -35,14 +36,17 @@ class Check(NamedTuple):
 
     @property
     def failed(self) -> bool:
-        """True if the run was made and differs by more than is allowed."""
+        """True if there is a run that differs by more than is allowed."""
         return self.difference is not None and not self.difference <= self.allowed
 
 
 def check_device(
     device: torch.device, data_root: str | Path | None = None, report: Callable[[str], object] = print
 ) -> list[Check]:
-    """Train short runs on the device, each way beside the plain one: `report` is called with a line a run."""
+    """Train short runs on the device in every way, beside the eager fp32 run.
+
+    data_root: the folder of the data sets, as in `fit`. report: called with one line for each run.
+    """
     found = []
     for data, settings in SETTINGS.items():
         with tempfile.TemporaryDirectory() as folder:
@@ -52,8 +56,10 @@ def check_device(
     return found
 
 
-def _checks(data, settings, device, data_root, folder):
-    where = {"data_root": data_root, "progress": False}
+def _checks(
+    data: str, settings: dict[str, Any], device: torch.device, data_root: str | Path | None, folder: Path
+) -> Iterator[Check]:
+    where: dict[str, Any] = {"data_root": data_root, "progress": False}
     plain = RunConfig.make(**SHORT | settings)
     try:
         teacher = fit(plain.for_teacher(), runs=folder, device=device, **where).model()
@@ -61,7 +67,7 @@ def _checks(data, settings, device, data_root, folder):
         yield Check(data, "eager", None, 0.0, str(error))
         return
 
-    def losses(how, device, precision="fp32", compile=False):
+    def losses(how: str, device: torch.device | str, precision: str = "fp32", compile: bool = False) -> np.ndarray:
         config = RunConfig.make(**SHORT | settings, precision=precision)
         run = fit(config, runs=folder / how, teacher=teacher, device=device, compile=compile, **where)
         return run.history["loss"].to_numpy()
@@ -76,15 +82,16 @@ def _checks(data, settings, device, data_root, folder):
         yield Check(data, how, float(abs(found / expected - 1).max()), TOLERANCES[how], None)
 
 
-def _ways(device):
-    ways = {"compiled": {"compile": True}, "bf16": {"precision": "bf16"}}
+def _ways(device: torch.device) -> dict[str, dict[str, Any]]:
+    """The ways of training: {name: arguments of `losses`}."""
+    ways: dict[str, dict[str, Any]] = {"compiled": {"compile": True}, "bf16": {"precision": "bf16"}}
     if device.type == "cpu":
         return ways
     return ways | {"bf16 compiled": {"compile": True, "precision": "bf16"}, "cpu": {"device": "cpu"}}
 
 
 def line(check: Check) -> str:
-    """A check in words."""
+    """A check as one line of text."""
     name = f"{check.data}, {check.how} beside eager fp32"
     if check.problem is not None:
         return f"{name}: not checked: {check.problem}"

@@ -1,4 +1,4 @@
-"""Where the runs of a sweep are trained: in this process, or in several beside it."""
+"""Where the runs of a sweep are trained: in this process, or in worker processes."""
 
 import os
 import threading
@@ -7,11 +7,14 @@ import warnings
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
 from ..errors import RunError
+
+if TYPE_CHECKING:
+    from loky import ProcessPoolExecutor
 
 
 class Executor(Protocol):
@@ -23,11 +26,11 @@ class Executor(Protocol):
         """Call function(*args) and return its Future; see `result_of`."""
 
     def close(self) -> None:
-        """Wait for what is running, and free the processes."""
+        """Wait for the calls that are running, and end the processes."""
 
 
 class InProcess:
-    """One run after the other in this process: `submit` returns when the function has."""
+    """One run at a time, in this process: `submit` returns when the function has returned."""
 
     slots = 1
 
@@ -44,12 +47,13 @@ class Processes:
     """`jobs` worker processes, which share the cores. They end with this process, however it ends."""
 
     def __init__(self, jobs: int) -> None:
-        self.slots, self._pool = jobs, None
+        self.slots = jobs
+        self._pool: ProcessPoolExecutor | None = None
 
     def submit(self, function: Callable[..., Any], *args: Any) -> Future:
         try:
             return self._open().submit(function, *args)
-        except BrokenProcessPool:  # a worker has died: all of them are replaced
+        except BrokenProcessPool:  # a worker died: replace all
             self._pool = None
             return self._open().submit(function, *args)
 
@@ -57,11 +61,11 @@ class Processes:
         if self._pool is not None:
             self._pool.shutdown()
 
-    def _open(self):
+    def _open(self) -> "ProcessPoolExecutor":
         if self._pool is None:
             from loky import ProcessPoolExecutor
 
-            # A worker that has grown is replaced between two runs, which is no news for the user.
+            # loky replaces a worker that uses much memory between two runs; the user need not know.
             warnings.filterwarnings("ignore", "A worker was restarted", module="loky")
             threads = max(1, torch.get_num_threads() // self.slots)
             self._pool = ProcessPoolExecutor(self.slots, initializer=_begin, initargs=(threads, os.getpid()))
@@ -69,23 +73,24 @@ class Processes:
 
 
 def result_of(future: Future) -> Any:
-    """What the function returned, or a RunError if its process died."""
+    """The function's return value, or a RunError if its process died."""
     try:
         return future.result()
     except BrokenProcessPool:
         return RunError(
-            "the process that trained it, or one beside it, was killed, most likely for want of memory; use fewer "
+            "the process that trained it, or one beside it, was killed, probably because memory was full; use fewer "
             "--jobs (jobs=), and give the same command again to go on"
         )
 
 
-def _begin(threads, parent):
+def _begin(threads: int, parent: int) -> None:
+    """Set up a worker process."""
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
-def _end_with(parent):
-    """End this process when its parent is gone: what it has stored is whole at every moment."""
+def _end_with(parent: int) -> None:
+    """End this process when its parent has ended. Files are never partly written, so that this is safe at any time."""
     while os.getppid() == parent:
         time.sleep(1)
     os._exit(1)

@@ -1,28 +1,35 @@
-"""Which runs make up an experiment: a grid of settings, by hand or out of a table of the papers."""
+"""Grids: the runs of an experiment, from lists of settings or from a table of the papers."""
 
 import itertools
 import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from ..config import RunConfig
 from ..errors import ConfigError, unknown
 from ..methods import option_names
 from . import data, tables
 
-TABLE, PARTS = "table", "part"  # what is no setting: the name of a published table; grids that make up one
-CHOOSES = ("dataset", "imbalance_factor", "teacher", "student", "method")  # rows of a table; all else changes them
+TABLE, PARTS = "table", "part"  # keys of a grid that are not settings: a published table, and a list of grids
+CHOOSES = ("dataset", "imbalance_factor", "teacher", "student", "method")  # settings that choose rows of a table
+
+Axes = dict[str, list[Any]]
 
 
-def names():
-    """The grids that come with the package: those of `reproduce/data/grids`."""
+def names() -> list[str]:
+    """The names of the grids in `reproduce/data/grids`."""
     return sorted(file.name.removesuffix(".toml") for file in data("grids").iterdir())
 
 
-def read_grid(grid):
-    """A grid by its name (`names()`) or from a TOML file: `name = value` for what is fixed, `name = [values]` for what
-    varies."""
-    path = Path(grid)
-    if path.suffix != ".toml" and not path.exists():
+def read_grid(grid: str | Path) -> dict[str, Any]:
+    """A grid by its name (`names()`) or from a TOML file: `name = value` for one value, `name = [values]` for several.
+
+    Raises ConfigError for an unknown name, or a file that cannot be read.
+    """
+    path: Path | Traversable = (file := Path(grid))
+    if file.suffix != ".toml" and not file.exists():
         if str(grid) not in names():
             raise ConfigError(f"{unknown('grid', grid, names())}; or give the path of a file.toml")
         path = data("grids") / f"{grid}.toml"
@@ -34,13 +41,14 @@ def read_grid(grid):
         raise ConfigError(f"grid file {path} is not TOML: {error}") from error
 
 
-def expand(grid):
-    """The configs of a grid: {field or method option: value or list of values} -> [RunConfig], each one once.
+def expand(grid: Mapping[str, Any]) -> list[RunConfig]:
+    """The configs of a grid: {field or method option: value or list of values} -> each config once.
 
-    One seed of everything comes before the second. An option is given only to the methods that have it, so one grid may
-    hold methods with different options. `table`: the runs behind a table of the papers, each under its recipe; a data
-    set, imbalance factor, network or method beside it chooses among its rows, any other setting changes them. `part`: a
-    list of grids, for all of which the rest holds.
+    All runs of the first seed come before those of the second. An option applies only to the methods that have it, so
+    that methods with different options fit in one grid. `table`: the runs of a table of the papers, each under its
+    recipe; data sets, imbalance factors, networks and methods choose among its rows, other settings change the rows.
+    `part`: a list of grids that share the other settings. Raises ConfigError for unknown settings, or a choice without
+    a row.
     """
     shared = {name: value for name, value in grid.items() if name != PARTS}
     parts = [part | shared for part in grid[PARTS]] if PARTS in grid else [shared]
@@ -49,8 +57,11 @@ def expand(grid):
     return sorted(configs.values(), key=lambda config: seeds.index(config.seed))
 
 
-def table_of(grid):
-    """The published table behind the name of a grid or of a table: "ltkd-table1", "ltkd-1" -> "ltkd-1"."""
+def table_of(grid: str) -> str:
+    """The published table of a grid or a table: "ltkd-table1" -> "ltkd-1", "ltkd-1" -> "ltkd-1".
+
+    Raises ConfigError if there is none.
+    """
     if grid in tables.names():
         return grid
     if grid in names():
@@ -61,7 +72,7 @@ def table_of(grid):
     raise unknown("published table", grid, tables.names())
 
 
-def _expand_part(grid):
+def _expand_part(grid: Mapping[str, Any]) -> Iterator[RunConfig]:
     axes = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
     for name, values in axes.items():
         if not values:
@@ -69,7 +80,7 @@ def _expand_part(grid):
     return _of_table(axes) if TABLE in axes else _of_axes(axes)
 
 
-def _of_axes(axes):
+def _of_axes(axes: Axes) -> Iterator[RunConfig]:
     owners = option_names()
     swept = axes.get("method", ["ltkd"])
     _check_options(axes, swept)
@@ -78,7 +89,7 @@ def _of_axes(axes):
         yield RunConfig.make(**{k: v for k, v in settings.items() if k not in owners or method in owners[k]})
 
 
-def _of_table(axes):
+def _of_table(axes: Axes) -> Iterator[RunConfig]:
     rows = _rows(axes)
     changes = {name: values for name, values in axes.items() if name not in (TABLE, *CHOOSES)}
     _check_options(changes, [row.method for row in rows])
@@ -86,8 +97,8 @@ def _of_table(axes):
         yield from filter(None, (tables.config_of(row, **settings) for row in rows))
 
 
-def _rows(axes):
-    """The rows of the tables that the grid chooses."""
+def _rows(axes: Axes) -> list[Any]:
+    """The rows that the grid chooses from its tables."""
     found = [row for table in axes[TABLE] for row in tables.read(table).itertuples()]
     before = ""
     for name in CHOOSES:
@@ -103,15 +114,16 @@ def _rows(axes):
     return found
 
 
-def _check_options(axes, methods):
+def _check_options(axes: Axes, methods: Sequence[str]) -> None:
+    """Raise ConfigError for an option that no method here has."""
     owners = option_names()
     for name in axes:
         if name in owners and not set(owners[name]) & set(methods):
             raise ConfigError(
                 f"{name} is an option of {', '.join(owners[name])}, but the methods here are "
-                f"{', '.join(dict.fromkeys(methods))}; leave it out or add such a method"
+                f"{', '.join(dict.fromkeys(methods))}; remove it or add such a method"
             )
 
 
-def _combinations(axes):
+def _combinations(axes: Axes) -> Iterator[dict[str, Any]]:
     return (dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values()))

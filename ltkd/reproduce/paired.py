@@ -1,19 +1,24 @@
-"""How sure a difference is: paired over seeds, and what of the spread is the subset's and what the initial weights'."""
+"""Paired differences over seeds with intervals, and the parts of the spread from subsets and from initial weights."""
 
 import math
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import ConfigError, RunError
-from ..runs import interval
+from ..runs import Run, interval
 
-DRAWS = 10_000
+if TYPE_CHECKING:
+    import pandas as pd
+
+DRAWS = 10_000  # resamples of the bootstrap
 
 
 class Paired(NamedTuple):
-    """The mean of the differences of n pairs, its 95 % interval by Student's t (low, high) and by the bootstrap
-    (boot_low, boot_high). Intervals are NaN for a single pair."""
+    """The mean difference of n pairs, with its 95 % interval by Student's t (low, high) and by the bootstrap (boot_low,
+    boot_high). Intervals are NaN for a single pair."""
 
     n: int
     mean: float
@@ -23,37 +28,37 @@ class Paired(NamedTuple):
     boot_high: float
 
 
-def paired(first, second):
-    """The differences first − second of two Series, paired by their index, such as the seed (runs of one seed saw the
-    same subset and the same teacher). Unmatched entries are dropped.
+def paired(first: "pd.Series", second: "pd.Series") -> Paired:
+    """The differences first − second of two Series, paired by their index. Unmatched entries are dropped.
 
-    Raises ConfigError for an index with duplicates.
+    The index is usually the seed: runs of one seed have the same subset and the same teacher. Raises ConfigError for an
+    index with duplicates.
     """
     if not (first.index.is_unique and second.index.is_unique):
         raise ConfigError("values to be paired need an index without duplicates, such as one run for each seed")
-    differences = (first - second).dropna().to_numpy(float)  # pandas puts together what has the same key
+    differences = (first - second).dropna().to_numpy(float)  # pandas aligns both by their index
     if not len(differences):
-        return Paired(0, *[math.nan] * 5)
+        return Paired(0, math.nan, math.nan, math.nan, math.nan, math.nan)
     mean, half = float(differences.mean()), interval(differences)
     return Paired(len(differences), mean, mean - half, mean + half, *bootstrap(differences))
 
 
-def check_same_images(runs):
-    """Raise RunError unless finished runs that are to be paired learned from the same images, as far as their results
-    say: those of earlier versions do not."""
+def check_same_images(runs: Iterable[Run]) -> None:
+    """Raise RunError if finished runs of one pair have different training images. Runs of earlier versions that do not
+    store a fingerprint of the images are not checked."""
     by_images = {run.result["train_fingerprint"]: run.config.name for run in runs if "train_fingerprint" in run.result}
     if len(by_images) > 1:
         first, second, *_ = by_images.values()
         raise RunError(
-            f"the runs {first} and {second} are of one seed but kept different training images, as the same data set "
-            "in another layout on disk gives them: they are no pair; leave one out, or train both from one copy"
+            f"the runs {first} and {second} have the same seed but different training images, so that they are not a "
+            "pair; this happens if the data set has another layout on disk: drop one, or train both from one copy"
         )
 
 
-def bootstrap(values, *, draws=DRAWS, seed=0):
+def bootstrap(values: ArrayLike, *, draws: int = DRAWS, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile bootstrap interval of the mean: (low, high), NaN for fewer than two values.
 
-    It is too narrow for few values: three have only ten different resamples.
+    values: (n,). The interval is too narrow for few values: three have only ten different resamples.
     """
     from scipy.stats import bootstrap
 
@@ -66,8 +71,8 @@ def bootstrap(values, *, draws=DRAWS, seed=0):
 
 
 class Components(NamedTuple):
-    """Standard deviations: between subsets, between initial weights (and orders of the images), and what neither
-    explains; from so many subsets and initialisations."""
+    """Standard deviations of an accuracy: between subsets, between initial weights (and orders of the images), and the
+    rest; estimated from `subsets` subsets and `initials` seeds."""
 
     subset: float
     initial: float
@@ -76,17 +81,18 @@ class Components(NamedTuple):
     initials: int
 
 
-def variance_components(frame, measure="all"):
-    """How much of the spread of an accuracy is the subset's and how much the initial weights': rows of `runs.table` of
-    one setting in which every subset_seed is crossed with every seed (two-way analysis of variance, one run a cell;
-    what comes out below zero is zero). Raises ConfigError unless there are two of each, all crossed.
+def variance_components(frame: "pd.DataFrame", measure: str = "all") -> Components:
+    """The parts of the spread of an accuracy: two-way analysis of variance with one run in each cell.
+
+    frame: rows of `runs.table` of one setting, every subset_seed with every seed. measure: a column. Negative estimates
+    of a variance become zero. Raises ConfigError unless there are at least two of each and every combination once.
     """
     cells = frame.pivot_table(index="subset_seed", columns="seed", values=measure, aggfunc=list)
-    alone = cells.map(lambda cell: isinstance(cell, list) and len(cell) == 1)
-    if min(cells.shape) < 2 or not alone.all(axis=None):
+    single = cells.map(lambda cell: isinstance(cell, list) and len(cell) == 1)
+    if min(cells.shape) < 2 or not single.all(axis=None):
         raise ConfigError(
-            f"{cells.shape[0]} subsets and {cells.shape[1]} seeds are not crossed with one run a cell; train every "
-            f"subset_seed, of at least two, with every seed, of at least two, and give the rows of these runs alone"
+            f"{cells.shape[0]} subsets and {cells.shape[1]} seeds do not have one run for each combination; train "
+            f"every subset_seed, at least two, with every seed, at least two, and pass the rows of these runs only"
         )
     values = cells.map(lambda cell: cell[0]).to_numpy(float)
     n_subsets, n_initials = values.shape
@@ -95,4 +101,5 @@ def variance_components(frame, measure="all"):
     square_rest = (rest**2).sum() / ((n_subsets - 1) * (n_initials - 1))
     between = (n_initials * rows.var(ddof=1) - square_rest) / n_initials
     within = (n_subsets * columns.var(ddof=1) - square_rest) / n_subsets
-    return Components(*(math.sqrt(max(0.0, v)) for v in (between, within, square_rest)), n_subsets, n_initials)
+    subset, initial, unexplained = (math.sqrt(max(0.0, v)) for v in (between, within, square_rest))
+    return Components(subset, initial, unexplained, n_subsets, n_initials)

@@ -1,8 +1,8 @@
-"""Many runs: finished ones are skipped, failed ones reported, and where time is up, all that was done is kept."""
+"""Many runs: finished runs are skipped, failed runs reported, and at the deadline all finished work is stored."""
 
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, wait
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from typing import Any
 
@@ -14,9 +14,9 @@ from ..training.fit import fit
 from ..training.teacher_cache import shared_folder
 from .executors import Executor, InProcess, Processes, result_of
 
-OBJECTS = ("teacher", "student", "dataset")  # the caller's own: with them a run builds on others than its config says
+OBJECTS = ("teacher", "student", "dataset")  # the caller's own; with them, builds_on() of a config does not apply
 
-Outcome = Run | LtkdError  # of a run: finished, failed, or TimeUp
+Outcome = Run | LtkdError  # a finished run, the error of a failed run, or TimeUp
 
 
 def sweep(
@@ -28,24 +28,25 @@ def sweep(
     retrain: bool = False,
     **where: Any,
 ) -> list[Run]:
-    """`fit` every config; an error in one stops only those that build on it.
+    """`fit` every config; an error in one run stops only the runs that build on it.
 
     Args:
-        configs: what to train. Runs that are finished are not trained again without `retrain`, unless their weights are
-            not stored and `weights=True`, or a run that is to be trained builds on them.
-        jobs: how many runs are trained side by side, in processes that share the cores and the teachers' logits.
-        report: called with one line a run, unless None.
-        until: when to stop, in seconds since 1970. Runs in training are stored then, as after Ctrl-C, and are neither
-            finished nor failed.
-        retrain: train all of `configs` anew, but not the runs that they build on.
+        configs: the runs to train. Finished runs are not trained again, unless `retrain` is set, or their weights are
+            not stored and are needed: with `weights=True`, or for a run that builds on them.
+        jobs: number of runs trained side by side, in processes that share the cores and the teachers' logits.
+        report: called with one line for each run, unless None.
+        until: when to stop, in seconds since 1970. The runs in training are stored, as after Ctrl-C; they count neither
+            as finished nor as failed.
+        retrain: train all of `configs` again, but not the runs that they build on.
         where: passed on to `fit`.
 
     Returns:
-        The finished runs in the order of their configs: all of them, unless `until` came first.
+        The finished runs in the order of their configs: all of them, unless `until` was reached.
 
     Raises:
-        SweepError: a run failed; raised when all others are done.
-        Interrupted: Ctrl-C; what was in training is stored.
+        SweepError: a run failed; raised after all others are done.
+        ConfigError: other processes cannot use an object or method of your own.
+        Interrupted: Ctrl-C; the runs in training are stored.
     """
     report = report or (lambda line: None)
     own = {role: where.get(role) for role in OBJECTS}
@@ -69,7 +70,9 @@ def sweep(
     return done
 
 
-def _outcomes(wanted, jobs, until, where) -> Iterator[tuple[RunConfig, Outcome]]:
+def _outcomes(
+    wanted: dict[str, RunConfig], jobs: int, until: float | None, where: dict[str, Any]
+) -> Iterator[tuple[RunConfig, Outcome]]:
     """The outcome of every config of {id: config}: stored runs first, then trained ones as they finish."""
     stored = {run.config.id: run for run in all_runs(where.get("runs")) if run.finished}
     stored = {i: run for i, run in stored.items() if i not in where["retrain"]}
@@ -94,14 +97,18 @@ def _outcomes(wanted, jobs, until, where) -> Iterator[tuple[RunConfig, Outcome]]
                 yield config, outcome
 
 
-def _trained(executor, configs, until, where) -> Iterator[tuple[RunConfig, Outcome]]:
-    """Train the configs, each after what it builds on. At most `slots` are handed out at once, so that none is begun
-    after Ctrl-C or when the time is up."""
-    waiting, running, failed = list(configs), {}, {}
+def _trained(
+    executor: Executor, configs: Iterable[RunConfig], until: float | None, where: dict[str, Any]
+) -> Iterator[tuple[RunConfig, Outcome]]:
+    """Train the configs, each after the runs that it builds on. At most `slots` are submitted at a time, so that none
+    starts after Ctrl-C or the deadline."""
+    waiting = list(configs)
+    running: dict[Future, RunConfig] = {}
+    failed: dict[str, LtkdError] = {}
     while waiting or running:
         if until is not None and time.time() >= until:
             waiting = []
-        for config in [*waiting]:  # in their order: what builds on one that is dropped here is dropped too
+        for config in [*waiting]:  # in their order, so that a failure reaches all that build on it
             if (before := _failed_before(config, failed)) is not None:
                 why = f"it builds on {before.name}, which failed: {failed[before.id]}"
                 failed[config.id] = RunError(f"not trained, since {why}")
@@ -119,34 +126,34 @@ def _trained(executor, configs, until, where) -> Iterator[tuple[RunConfig, Outco
             yield config, outcome
 
 
-def _failed_before(config, failed):
-    """The first run that this one builds on and that failed; None if there is none."""
+def _failed_before(config: RunConfig, failed: Container[str]) -> RunConfig | None:
+    """The first failed run that this one builds on; None if there is none. failed: ids."""
     return next((before for before in config.builds_on().values() if before.id in failed), None)
 
 
-def _fit(config, until, where) -> Outcome:
-    """The finished run, or the error that says why there is none."""
+def _fit(config: RunConfig, until: float | None, where: dict[str, Any]) -> Outcome:
+    """The finished run, or the error that stopped it."""
     try:
         return fit(config, until=until, **where | {"retrain": config.id in where["retrain"]})
     except TimeUp as stop:
         return stop
     except (KeyboardInterrupt, Interrupted) as stop:
-        raise Interrupted(str(stop) or "stopped; every run that was being trained is stored") from None
+        raise Interrupted(str(stop) or "stopped; every run in training is stored") from None
     except LtkdError as error:
         return error
-    except Exception as error:  # such as a GPU without memory left, or a fault in a callback
+    except Exception as error:  # such as a GPU out of memory, or an error in a callback
         return RunError(f"{type(error).__name__}: {error}")
 
 
-def _check_understood(executor, configs, objects):
-    """Raise ConfigError unless another process gets the same runs from the configs and objects."""
+def _check_understood(executor: Executor, configs: Sequence[RunConfig], objects: dict[str, Any]) -> None:
+    """Raise ConfigError unless another process finds the same ids for the configs and objects."""
     expected = [config.id for config in configs]
     try:
         understood = result_of(executor.submit(_ids, configs, objects)) == expected
         why = "a class differs there"
     except (KeyboardInterrupt, Interrupted):
         raise
-    except Exception as error:  # an object's own class may raise anything
+    except Exception as error:  # the class of an object may raise anything
         understood, why = False, f"{type(error).__name__}: {error}".splitlines()[0]
     if not understood:
         raise ConfigError(
@@ -155,18 +162,18 @@ def _check_understood(executor, configs, objects):
         )
 
 
-def _ids(configs, objects):
+def _ids(configs: Sequence[RunConfig], objects: dict[str, Any]) -> list[str]:
     return [with_objects(config, **objects).id for config in configs]
 
 
 def in_order(configs: Iterable[RunConfig], done: Container[str] = ()) -> list[RunConfig]:
-    """The configs and all that they build on, each once, each after what it builds on.
+    """The configs and all runs that they build on, each once, each after the runs that it builds on.
 
-    done: ids of runs to leave out, with what they alone build on.
+    done: ids of runs to omit, together with the runs that only they build on.
     """
-    found = {}
+    found: dict[str, RunConfig] = {}
 
-    def add(config):
+    def add(config: RunConfig) -> None:
         if config.id not in found and config.id not in done:
             for before in config.builds_on().values():
                 add(before)
@@ -178,7 +185,7 @@ def in_order(configs: Iterable[RunConfig], done: Container[str] = ()) -> list[Ru
 
 
 def describe(run: Run) -> str:
-    """A finished run's accuracies in one line."""
+    """The accuracies of a finished run as one line of text."""
     last = run.result["last"]
     groups = ", ".join(f"{name} {last[name]:.2f}" for name in ("head", "medium", "tail") if name in last)
     return f"all {last['all']:.2f} % ({groups}), epoch {last['epoch']}"

@@ -1,1 +1,1 @@
-"""What `training.fit` is made of: the parts of a run, its batches, its steps, the teacher's memory, the record."""
+"""Training: `fit`, and its parts: set-up of a run, loaders, samplers, the cache of teachers' logits, the history."""

@@ -25,7 +25,7 @@ from .deadline import Deadline
 from .history import ProgressBar, prefixed
 from .setup import Job, load_dataset, prepare, shape_of
 
-CHECKPOINT_SECONDS = 5  # a kill costs at most this much training, and the epoch that follows
+CHECKPOINT_SECONDS = 5  # a killed process loses at most this much training and one epoch
 
 Callback = Callable[[RunConfig, list[dict[str, Any]]], None]
 
@@ -51,27 +51,27 @@ def fit(
 ) -> Run:
     """Train the run that `config` describes; resume it if it was stopped, load it if it is finished.
 
-    The runs that it builds on (its teacher, or the training stage before it) are trained first, each as a run of its
-    own.
+    The runs that it builds on (its teachers, or the stage of training before it) are trained first, each as its own
+    run.
 
     Args:
         config: everything that determines the result.
-        teacher, student: your own modules, `forward(images (B, channels, side, side)) -> logits (B, C)`, used in place
-            of the named networks. The student is copied.
-        dataset: your own data set, used in place of the named one.
+        teacher, student: your own modules, used instead of the named networks: images (B, channels, side, side) ->
+            logits (B, C). Both are copied.
+        dataset: your own data set, used instead of the named one.
         runs: the folder of all runs (default: LTKD_RUNS, else `runs`).
         data_root: the folder of the data sets (default: LTKD_DATA, else `data/downloads`).
         device: 'auto', 'cpu', 'cuda', 'cuda:1', ...
-        workers: processes that decode images on disk (default: one a core, at most 16).
-        cache: where a frozen teacher's logits are kept, so that each view of an image is computed once: 'memory' (of
-            this process), 'disk' (shared by processes), 'off', or 'auto' (memory, where it has room).
-        compile: run the method and the student through torch.compile; on a GPU with CUDA graphs. The numbers then
-            differ from an eager run's in their last bits; the result says which was used.
+        workers: number of processes that decode images on disk (default: one for each core, at most 16).
+        cache: where the logits of a frozen teacher are stored, so that each view of an image is computed once: 'memory'
+            (of this process), 'disk' (shared by processes), 'off', or 'auto' (memory, if they fit).
+        compile: run the student and the method through torch.compile; on a GPU with CUDA graphs. The last bits of the
+            numbers then differ from those of an eager run; `compiled` in the result says which was used.
         progress: show a progress bar.
-        callbacks: functions called after every epoch as `callback(config, history)`; history is the list of all rows.
+        callbacks: functions `callback(config, history)`, called after every epoch; history is the list of all rows.
         until: when to stop, in seconds since 1970.
-        retrain: train this run anew, but not those that it builds on, although it is finished. The old result stays
-            until the new one replaces it. A retraining that was stopped goes on with retrain=True.
+        retrain: train this run again even if it is finished, but not the runs that it builds on. The old result is kept
+            until the new one replaces it. A stopped retraining goes on with retrain=True.
         weights: train a finished run again if its weights are not stored, as after an import.
 
     Returns:
@@ -97,7 +97,7 @@ def fit(
         return run
     device = pick_device(distributed.own_device(device))
     deadline = Deadline(until)
-    how = {"device": device, "workers": workers, "cache": cache, "compile": compile}
+    how: dict[str, Any] = {"device": device, "workers": workers, "cache": cache, "compile": compile}
     with distributed.group(device):
         if distributed.agreed(_is_done(run, weights, retrain)):
             return run
@@ -105,7 +105,7 @@ def fit(
         before = {}
         for role, first in config.builds_on(data.class_counts).items():
             own = _objects_of(role, first, teacher, student)
-            where = {"runs": runs, "data_root": data_root, "dataset": dataset, "until": until}
+            where: dict[str, Any] = {"runs": runs, "data_root": data_root, "dataset": dataset, "until": until}
             before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks, weights=True)
         job = prepare(config, data, before=before, teacher=teacher, student=student, deadline=deadline, **how)
         with distributed.by_first(run.claimed, deadline.check):
@@ -117,24 +117,26 @@ def fit(
 
 
 def _is_done(run: Run, weights: bool, retrain: bool) -> bool:
+    """True if nothing is left to train."""
     return run.finished and not retrain and (run.has_weights or not weights)
 
 
-def _objects_of(role: str, config: RunConfig, teacher, student) -> dict[str, nn.Module | None]:
-    """The caller's own modules that a run uses which is trained first: the stage before uses both, a teacher none."""
+def _objects_of(role: str, config: RunConfig, teacher: nn.Module | None, student: nn.Module | None) -> dict[str, Any]:
+    """The caller's own modules that a run trained first uses: both for the stage before, none for a teacher."""
     if role != "parent":
         return {}
     return {"student": student, "teacher": teacher if config.teacher is not None else None}
 
 
 def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callbacks: Sequence[Callback]) -> None:
-    """From the last stored epoch, or from the beginning, to the finished run."""
+    """Train from the last stored epoch, or from the beginning, and finish the run."""
     config, epochs, first = job.config, job.schedule.epochs, distributed.is_first()
     if first:
         run.start()
     history, seconds = _resume(run, job)
     stored_at, started = time.monotonic(), time.monotonic() - seconds
-    kept = len(history), None  # an epoch, and the state after it unless that is stored
+    # An epoch, and the state after it; None if that is stored already.
+    kept: tuple[int, bytes | None] = len(history), None
     bar = ProgressBar(config, epochs, len(job.training), len(history), progress and first)
     try:
         for epoch in range(len(history) + 1, epochs + 1):
@@ -147,16 +149,17 @@ def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callback
             if epoch < epochs:
                 job.method.end_epoch(job.student.eval(), job.held_out)
                 state = job.state() | {"history": history, "seconds": time.monotonic() - started}
-                kept = epoch, checkpoint_bytes(state)
+                checkpoint = checkpoint_bytes(state)
+                kept = epoch, checkpoint
                 if time.monotonic() - stored_at >= CHECKPOINT_SECONDS and first:
-                    run.save_checkpoint(kept[1])
+                    run.save_checkpoint(checkpoint)
                     stored_at = time.monotonic()
             for callback in callbacks if first else ():
                 callback(config, history)
     except (KeyboardInterrupt, TimeUp) as stop:
-        epoch, state = kept
-        if state is not None and first:
-            run.save_checkpoint(state)
+        epoch, unsaved = kept
+        if unsaved is not None and first:
+            run.save_checkpoint(unsaved)
         raise _interrupted(stop, run, epoch + 1, epochs) from None
     finally:
         bar.close()
@@ -169,14 +172,14 @@ def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callback
 def train_epoch(job: Job, epoch: int, bar: ProgressBar) -> dict[str, Any]:
     """One pass over the training set; returns the epoch's row of the history.
 
-    Nothing in the loop waits for the device: sums stay there until the epoch's end.
+    Nothing in the loop waits for the device: the sums of the epoch stay there until its end.
     """
     started, lr = time.monotonic(), job.schedule.rate(epoch)
     job.begin_epoch(lr)
     with own_randomness(job.device, job.config.derived_seed("layers", epoch)):
-        for step in job.steps(epoch):  # a batch: augmented images, labels, the teacher's logits
+        for step in job.steps(epoch):  # a batch: augmented images, labels, teacher logits
             with job.autocast():
-                terms = job.loss_terms(step)  # such as `methods.LTKD.forward`
+                terms = job.loss_terms(step)  # `forward` of the method, such as methods.LTKD
             check_terms(job.method, terms)
             loss = sum(terms.values())
             job.optimizer.zero_grad()
@@ -188,24 +191,25 @@ def train_epoch(job: Job, epoch: int, bar: ProgressBar) -> dict[str, Any]:
 
 
 def _interrupted(stop: BaseException, run: Run, epoch: int, epochs: int) -> Interrupted:
+    """The error for a stop in this epoch."""
     stored = f"the state after epoch {epoch - 1} is stored in {run.folder}" if epoch > 1 else "no epoch was stored yet"
     kind, why = (TimeUp, "time is up: stopped") if isinstance(stop, TimeUp) else (Interrupted, "stopped")
     return kind(f"{why} in epoch {epoch} of {epochs}; {stored}. Give the same command again to go on")
 
 
 def pick_device(name: str | torch.device) -> torch.device:
-    """The torch.device called `name`; 'auto' is the first GPU, else the CPU. Raises ConfigError if it is not there."""
+    """The torch.device called `name`; 'auto' is the first GPU, else the CPU. Raises ConfigError if it is missing."""
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ConfigError(f"device {str(name)!r} is not there; this machine has {', '.join(['cpu', *gpus])}") from error
+        raise ConfigError(f"there is no device {str(name)!r}; this machine has {', '.join(['cpu', *gpus])}") from error
     return device
 
 
 def _resume(run: Run, job: Job) -> tuple[list[dict[str, Any]], float]:
-    """Load the stored state; returns the history so far and the seconds it took."""
+    """Load the stored state, if there is one; returns the history so far and its seconds."""
     state = run.load_checkpoint()
     if state is None:
         return [], 0.0
@@ -214,6 +218,7 @@ def _resume(run: Run, job: Job) -> tuple[list[dict[str, Any]], float]:
 
 
 def _result(job: Job, data: LongTailedDataset, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
+    """The content of result.json."""
     tested = [row for row in history if row.get("test_all") is not None]
     best = max(tested, key=lambda row: row["test_all"])
     config = job.config
@@ -244,5 +249,6 @@ def _result(job: Job, data: LongTailedDataset, history: list[dict[str, Any]], se
 
 
 def _reported(row: dict[str, Any]) -> dict[str, Any]:
+    """The epoch and the test accuracies of a row of the history."""
     accuracies = {key.removeprefix("test_"): value for key, value in row.items() if key.startswith("test_")}
     return {"epoch": row["epoch"], **accuracies}

@@ -1,40 +1,50 @@
-"""What is written down while a run trains: sums over an epoch, and the progress bar."""
+"""The history of a run: sums over an epoch, and the progress bar."""
 
 import math
 import sys
+from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 from tqdm.asyncio import tqdm as plain_tqdm
 from tqdm.auto import tqdm
 
 from .. import metrics
 from .._support import distributed
+from ..config import RunConfig
 from ..decomposition import decompose_parts
 from ..errors import RunError
+from ..groups import ClassGroups
 from ..losses import rebalance
-from ..methods import TEACHER
+from ..methods import TEACHER, Step
 
 
 class EpochRecord:
-    """Sums over an epoch, in tensors that stay where they are on the device, and are read once at the epoch's end.
+    """Sums over an epoch, in tensors that stay on the device and are read once, at the end of the epoch.
 
-    class_counts (C,): training images of each class; groups, temperature: into which, and at which, the teacher's
-    divergence is split; batches: how many an epoch has.
+    class_counts: (C,), training images of each class. groups, temperature: of the decomposition of the KL divergence
+    from the teacher. batches: number of batches in an epoch.
     """
 
-    def __init__(self, class_counts, groups, temperature, batches, device):
+    def __init__(
+        self, class_counts: np.ndarray, groups: ClassGroups, temperature: float, batches: int, device: torch.device
+    ) -> None:
         self.class_counts, self.groups, self.temperature, self.batches = class_counts, groups, temperature, batches
         self.hits, self.seen = torch.zeros(2, len(class_counts), device=device)
-        self.batch = torch.zeros(1, dtype=torch.long, device=device)  # which one comes next
-        self.terms, self.parts = {}, {}
+        self.batch = torch.zeros(1, dtype=torch.long, device=device)  # index of the next batch
+        self.terms: dict[str, Tensor] = {}
+        self.parts: dict[str, Tensor] = {}
 
     def clear(self) -> None:
-        """Set all sums to zero, at the beginning of an epoch."""
+        """Set all sums to zero."""
         for tensor in (self.hits, self.seen, self.batch, *self.terms.values(), *self.parts.values()):
             tensor.zero_()
 
     @torch.no_grad()
-    def add(self, step, terms):
+    def add(self, step: Step, terms: Mapping[str, Tensor]) -> None:
+        """Add a step and the terms of its loss: {name: 0-dim tensor}."""
         size = len(step.labels)
         for name, term in terms.items():
             self._kept(self.terms, f"loss_{name}", term).add_(term.detach() * size)
@@ -50,35 +60,37 @@ class EpochRecord:
             self._note("rebalanced_mass", distributed.total(rebalance(parts.teacher_mass, mass).sum(0)))
         self.batch += 1
 
-    def _kept(self, sums, name, like, *more):
-        """The tensor of that name, made when first asked for: zeros of the shape of `like`, after `more` dimensions."""
+    def _kept(self, sums: dict[str, Tensor], name: str, like: Tensor, *more: int) -> Tensor:
+        """The tensor `sums[name]`; at first zeros of the shape (*more, *like.shape)."""
         if name not in sums:
             sums[name] = like.new_zeros((*more, *like.shape))
         return sums[name]
 
-    def _note(self, name, values):
-        """Write down values of this batch alone."""
+    def _note(self, name: str, values: Tensor) -> None:
+        """Store values of this batch."""
         self._kept(self.parts, name, values, self.batches).index_copy_(0, self.batch, values[None])
 
-    def row(self, epoch):
-        """The epoch's columns of the history, over the images of all processes."""
+    def row(self, epoch: int) -> dict[str, Any]:
+        """The epoch's columns of the history, over the images of all processes. Raises RunError if the loss is not
+        finite."""
         hits, seen = distributed.total(self.hits).cpu(), distributed.total(self.seen).cpu()
         n = int(seen.sum(dtype=torch.double))
         terms = {name: float(distributed.total(total)) / n for name, total in self.terms.items()}
         loss = sum(terms.values())
         if not math.isfinite(loss):
             raise RunError(
-                f"the loss is {loss} in epoch {epoch}: training has diverged. Lower --lr, the weights of the "
-                f"method's terms (such as --alpha and --beta), or lengthen --warmup"
+                f"the loss is {loss} in epoch {epoch}: training has diverged. Lower --lr or the weights of the "
+                f"method's terms (such as --alpha and --beta), or raise --warmup"
             )
-        row = {"loss": loss, **terms, **prefixed("train_", self._accuracies(hits, seen))}
+        row: dict[str, Any] = {"loss": loss, **terms, **prefixed("train_", self._accuracies(hits, seen))}
         if self.parts:
             names = ["cross_kl", *(f"within_kl_{name}" for name in self.groups.names)]
             row |= dict(zip(names, (distributed.total(self.parts["kl"]) / n).tolist(), strict=True))
             row |= {name: self.parts[name].to("cpu", copy=True) for name in ("teacher_mass", "rebalanced_mass")}
         return row
 
-    def _accuracies(self, hits, seen):
+    def _accuracies(self, hits: Tensor, seen: Tensor) -> dict[str, float]:
+        """Accuracies in per cent from correct and all images of each class, (C,) each."""
         groups = metrics.thirds(self.class_counts)
         by_group = {
             name: 100 * float(hits[groups.index == g].sum() / seen[groups.index == g].sum())
@@ -87,17 +99,21 @@ class EpochRecord:
         return {"all": 100 * float(hits.sum() / seen.sum()), **by_group}
 
 
-def prefixed(prefix, record):
+def prefixed(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record with `prefix` before each key."""
     return {prefix + key: value for key, value in record.items()}
 
 
 class ProgressBar:
-    """tqdm over the images of all epochs, with loss and accuracy per group behind it."""
+    """A bar over the images of all epochs, with the loss and the accuracy of each group.
 
-    def __init__(self, config, epochs, images, done, show):
+    epochs: of the run. images: of an epoch. done: finished epochs. show: False draws nothing.
+    """
+
+    def __init__(self, config: RunConfig, epochs: int, images: int, done: int, show: bool) -> None:
         label = f"{config.method} {config.student} seed {config.seed}"
-        # In a file (nohup, a job of a cluster, CI) every drawing is a line that stays: few of them will do. tqdm.auto
-        # is another class than the plain one in a notebook.
+        # In a file (nohup, a cluster, CI) every update is a new line, so there are few. In a notebook, tqdm.auto is
+        # not the plain class.
         seconds = 0.1 if sys.stderr.isatty() or tqdm is not plain_tqdm else 30
         self.bar = tqdm(
             total=epochs * images,
@@ -111,14 +127,17 @@ class ProgressBar:
             maxinterval=max(10, seconds),
         )
 
-    def update(self, n):
+    def update(self, n: int) -> None:
+        """Add n images."""
         self.bar.update(n)
 
-    def show(self, row):
+    def show(self, row: Mapping[str, Any]) -> None:
+        """Show the loss and the accuracies of an epoch, a row of the history."""
         where = "test" if row.get("test_all") is not None else "train"
         names = [name.removeprefix("train_") for name in row if name.startswith("train_")]
         accuracies = " ".join(f"{name} {row[f'{where}_{name}']:.0f}" for name in names)
         self.bar.set_postfix_str(f"epoch {row['epoch']} loss {row['loss']:.2f} {where} % {accuracies}", refresh=False)
 
-    def close(self):
+    def close(self) -> None:
+        """Remove the bar."""
         self.bar.close()

@@ -1,4 +1,4 @@
-"""How this process asks the system for memory."""
+"""Settings of the C library's memory allocator."""
 
 import ctypes
 import functools
@@ -9,12 +9,11 @@ MIB = 2**20
 
 
 @functools.cache
-def keep_freed_memory():
-    """Let glibc keep up to 1 GiB of what is freed, to hand it out again.
+def keep_freed_memory() -> bool:
+    """Let glibc keep up to 1 GiB of freed memory for reuse. Returns False if this system has another C library.
 
-    A training step on a CPU makes and drops the same maps of some MiB each time. Unasked, glibc takes every one of them
-    from the system and gives it back, and the system must clear each page anew: a fifth of the step of a resnet8.
-    Returns whether it could be asked; other systems' allocators are left as they are.
+    A training step on a CPU allocates and frees the same tensors of some MiB each time. By default, glibc returns them
+    to the system, which clears the pages again at every step: a fifth of the step of a resnet8.
     """
     if sys.platform != "linux":
         return False
@@ -22,6 +21,6 @@ def keep_freed_memory():
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:  # another C library
         return False
-    # 32 MiB is the most that glibc takes as the size from which a block always comes from the system.
-    asked = [mallopt(MMAP_THRESHOLD, 32 * MIB), mallopt(TRIM_THRESHOLD, 1024 * MIB), mallopt(TOP_PAD, 64 * MIB)]
-    return all(asked)
+    # 32 MiB is the largest threshold that glibc accepts.
+    accepted = [mallopt(MMAP_THRESHOLD, 32 * MIB), mallopt(TRIM_THRESHOLD, 1024 * MIB), mallopt(TOP_PAD, 64 * MIB)]
+    return all(accepted)

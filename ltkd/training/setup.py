@@ -1,7 +1,7 @@
-"""What `fit` trains with: the data, networks, method and optimizer of one config, on their device."""
+"""The set-up of a run: the data, networks, method and optimizer of a config, on their device."""
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .. import datasets, models
 from .._support import distributed
@@ -20,7 +20,7 @@ from ..datasets import ImageFiles, ImageSet, LongTailedDataset
 from ..datasets.normalization import NORMALIZATIONS, Normalizer
 from ..errors import ConfigError
 from ..groups import ClassGroups
-from ..methods import Answer, Method, Scan, Step, Task, method_class
+from ..methods import Answer, Batch, Method, Scan, Step, Task, method_class
 from ..runs import Run
 from . import malloc
 from .deadline import Deadline
@@ -29,21 +29,21 @@ from .loaders import DeviceLoader, StreamingLoader, batch_sizes, make_loader
 from .sampling import hold_out
 from .teacher_cache import TeacherCache, cache_teachers
 
-SAMPLED_IMAGES = 2000  # of those on disk, to compute a normalisation from
+SAMPLED_IMAGES = 2000  # images on disk from which a normalisation is computed
 
 Loader = DeviceLoader | StreamingLoader
+Images = ImageSet | ImageFiles
 
 
 @dataclass
 class Job:
-    """Everything that the training of one run needs, on its device.
+    """All that the training of a run needs, on its device.
 
-    student: the network that is trained; teachers: {name: frozen network}; teacher_cache: their stored logits;
-    training, test: loaders of the two halves; held_out: the images kept from training (None without any);
-    class_counts: training images of each class, (C,); groups: the class groups of the method; record: the sums of the
-    current epoch; loss_terms: Step -> {name: 0-dim tensor}, whose gradients are averaged where several processes train
-    the run; compiled: the mode of torch.compile, None without it; before: {role: name} of the runs that were trained
-    first.
+    student: the network that is trained. teachers: {name: frozen network}. teacher_cache: their stored logits.
+    loss_terms: Step -> {name: 0-dim tensor}; with several processes, their gradients are averaged. training, test:
+    loaders of the two halves. held_out: training images that are not trained on (None without any). class_counts: (C,),
+    training images of each class. groups: the class groups of the method. record: the sums of the current epoch.
+    compiled: the mode of torch.compile, None without it. before: {role: name} of the runs that were trained first.
     """
 
     config: RunConfig
@@ -67,56 +67,58 @@ class Job:
     before: dict[str, str]
 
     def state(self) -> dict[str, Any]:
-        """All that changes during training."""
+        """The state of student, method and optimizer, for a checkpoint."""
         return {part: getattr(self, part).state_dict() for part in ("student", "method", "optimizer")}
 
     def load(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state."""
+        """Restore what `state` returned."""
         for part in ("student", "method", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
 
     def begin_epoch(self, lr: float) -> None:
-        """Set the learning rate, empty the record, and set the layers to training."""
+        """Set the learning rate, clear the record, and put the layers in training mode."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["lr_scale"]
         self.record.clear()
         self.method.set_mode(self.student)
 
     def autocast(self) -> torch.autocast:
-        """The precision of the student's forward pass, whatever autocast the caller is in."""
+        """The precision of the student's forward pass, independent of the caller's autocast."""
         half = self.config.precision == "bf16"
-        # Autocast's cache of cast weights is emptied by the outermost context alone: after a step it would be old.
+        # Only the outermost autocast clears the cache of cast weights, so that it would be out of date after a step.
         return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
 
     def steps(self, epoch: int) -> Iterator[Step]:
-        """The steps of an epoch, one a batch. Before the first, the teachers compute what their cache lacks."""
+        """The steps of an epoch, one for each batch. First, the teachers compute the logits missing in their cache."""
         draws = {
             stream: self.training.draw(sampler, self._seed(epoch, stream))
             for stream, sampler in self.method.streams.items()
         }
         batch_size, number = self.config.batch_size, torch.tensor(float(epoch), device=self.device)
         for name, table in self.teacher_cache.tables.items():
+            assert isinstance(self.training, DeviceLoader)  # images on disk have no cache
             table.fill(self.teachers[name], self.training.make, *draws["main"].shown(batch_size), self.deadline)
         streams = [self.training.batches(draw, batch_size) for draw in draws.values()]
         for batches in self.deadline.watch(zip(*streams, strict=True)):
             if self.compiled:
                 torch.compiler.cudagraph_mark_step_begin()
             batch = dict(zip(draws, batches, strict=True))
-            yield Step(self.student, batch, number, self._answers(batch["main"]), featured=self._featured)
+            yield Step(self.student, batch, number, self._teacher_outputs(batch["main"]), featured=self._featured)
 
-    def _seed(self, epoch, stream):
+    def _seed(self, epoch: int, stream: str) -> int:
         return self.config.derived_seed("epoch", epoch, *(() if stream == "main" else (stream,)))
 
     @property
-    def _featured(self):
+    def _featured(self) -> bool:
         return self.method.needs == "features"
 
-    def _answers(self, batch):
+    def _teacher_outputs(self, batch: Batch) -> dict[str, Answer]:
         how = {"featured": self._featured, "frozen": True}
-        answers = {name: Answer(each, batch.images, **how) for name, each in self.teachers.items()}
+        outputs = {name: Answer(each, batch.images, **how) for name, each in self.teachers.items()}
         for name, table in self.teacher_cache.tables.items():
-            answers[name] = Answer.given(table.logits(batch.indices, batch.views))
-        return answers
+            assert batch.views is not None
+            outputs[name] = Answer.given(table.logits(batch.indices, batch.views))
+        return outputs
 
 
 def prepare(
@@ -134,8 +136,8 @@ def prepare(
 ) -> Job:
     """The Job of a config.
 
-    before: {role: finished run} of what the config builds on; teacher, student: the caller's own modules; all else as
-    in `fit`.
+    before: {role: finished run}, the runs that the config builds on. teacher, student: the caller's own modules. The
+    other arguments are those of `fit`. Raises ConfigError for settings or modules that do not fit the data.
     """
     if device.type == "cpu":
         malloc.keep_freed_memory()
@@ -146,8 +148,8 @@ def prepare(
     held_out = loader(held, "none") if held else None
     method, schedule = _method(config, data, len(training), device)
     images = next(test.plain(2))
-    # The order matters: all draw from one generator; a method connects the network that it has wrapped, by layers that
-    # must be on the device when it begins; and the optimizer trains what all of them have made.
+    # The order matters: all steps draw from one generator, `connect` needs the network that `wrap` returned, `begin`
+    # needs all layers on the device, and the optimizer needs the parameters of all of them.
     with own_randomness(device, config.derived_seed("method")):
         network = _network(config, data, method, images, student, before or {})
         teachers = _teachers(config, data, method, images, teacher, before or {})
@@ -180,24 +182,25 @@ def prepare(
     )
 
 
-def _compiled(loss_terms, device, wanted):
-    """The method, and with it the student's forward pass, through torch.compile if wanted; the mode of that."""
+def _compiled(loss_terms: nn.Module, device: torch.device, wanted: bool) -> tuple[nn.Module, str | None]:
+    """The method with the student's forward pass, through torch.compile if wanted; and the mode of torch.compile."""
     if not wanted:
         return loss_terms, None
     if distributed.world_size() > 1:
-        raise ConfigError("compile = True works in one process; leave it out, or train without torchrun")
+        raise ConfigError("compile = True works in one process only; remove it, or train without torchrun")
     mode = "reduce-overhead" if device.type == "cuda" else "default"
     try:
         torch.compile(torch.relu)(torch.ones(2, device=device))
     except Exception as error:  # such as a machine without a C++ compiler
         why = str(error).strip().splitlines()[0]
-        raise ConfigError(
-            f"compile = True: torch.compile does not work on this machine ({why}); leave it out"
-        ) from error
-    return torch.compile(loss_terms, mode=mode), mode
+        raise ConfigError(f"compile = True: torch.compile does not work on this machine ({why}); remove it") from error
+    compiled: Any = torch.compile(loss_terms, mode=mode)
+    return compiled, mode
 
 
-def _record(config, method, class_counts, train_images, device):
+def _record(
+    config: RunConfig, method: Method, class_counts: Tensor, train_images: int, device: torch.device
+) -> EpochRecord:
     batches = len(batch_sizes(train_images, config.batch_size, least=2 * distributed.world_size()))
     temperature = getattr(method, "temperature", 1.0)
     return EpochRecord(class_counts.cpu().numpy(), method.task.groups, temperature, batches, device)
@@ -206,9 +209,13 @@ def _record(config, method, class_counts, train_images, device):
 def load_dataset(
     config: DataConfig, data_root: str | Path | None = None, dataset: LongTailedDataset | None = None
 ) -> LongTailedDataset:
-    """The long-tailed data set of a config; dataset: the object, where the caller handed it over."""
+    """The long-tailed data set of a config.
+
+    data_root: the folder of the data sets, as in `fit`. dataset: the caller's own data set, used instead. Raises
+    ConfigError for settings that do not fit the data, DataError for data that are missing or damaged.
+    """
     if dataset is None and config.dataset.startswith(CUSTOM):
-        raise ConfigError(f"the data set {config.dataset} was handed over as an object: pass it again as dataset=")
+        raise ConfigError(f"the data set {config.dataset} is an object of your own: pass it again as dataset=")
     dataset = dataset or datasets.load(
         config.dataset,
         imbalance_factor=config.imbalance_factor,
@@ -220,22 +227,25 @@ def load_dataset(
     return dataset if config.classes is None else _only(dataset, config.classes)
 
 
-def shape_of(data: LongTailedDataset) -> dict[str, int]:
-    """What a network must know of a data set: {"num_classes", "in_channels", "image_size"}."""
+def shape_of(data: LongTailedDataset) -> dict[str, Any]:
+    """The arguments of `models.build` that depend on the data: {"num_classes", "in_channels", "image_size"}."""
     return {"num_classes": data.num_classes, "in_channels": data.in_channels, "image_size": data.image_size}
 
 
-def _normalizer(name, data):
-    """The normalisation called `name`; 'data' is computed from the training images, or from some of those on disk.
+def _normalizer(name: str, data: LongTailedDataset) -> Normalizer:
+    """The normalisation called `name`; 'data' is computed from the training images, or from a sample of those on disk.
 
-    An expert on some classes uses all classes, like the student whose images it sees later."""
-    if NORMALIZATIONS[name] is not None:
-        return Normalizer(*NORMALIZATIONS[name])
+    An expert on some classes uses all classes: it sees the normalised images of its student later.
+    """
+    if (published := NORMALIZATIONS[name]) is not None:
+        return Normalizer(*published)
     train = data.whole or data.train
-    return Normalizer.of(train.sample(SAMPLED_IMAGES) if train.streamed else train.images)
+    return Normalizer.of(train.sample(SAMPLED_IMAGES) if isinstance(train, ImageFiles) else train.images)
 
 
-def _method(config, data, train_images, device):
+def _method(
+    config: RunConfig, data: LongTailedDataset, train_images: int, device: torch.device
+) -> tuple[Method, Schedule]:
     """The method and the Schedule of its own training."""
     task = Task.of(shape_of(data), data.class_counts, config.n_groups, config.epochs, train_images)
     task = task._replace(class_counts=task.class_counts.to(device), groups=task.groups.to(device))
@@ -245,52 +255,72 @@ def _method(config, data, train_images, device):
     return method, schedule
 
 
-def _network(config, data, method, images, student, before):
-    """The network to train: the student, after the stage before it if there is one, as the method wraps it."""
+def _network(
+    config: RunConfig,
+    data: LongTailedDataset,
+    method: Method,
+    images: Tensor,
+    student: nn.Module | None,
+    before: Mapping[str, Run],
+) -> nn.Module:
+    """The network to train: the student, with the weights of the stage before it, wrapped by the method."""
     network = _student(config, data, student, images)
     if "parent" in before:
         network = before["parent"].model(network)
-    network = method.wrap(network).to(images.device, memory_format=torch.channels_last)
+    network = _on(images.device, method.wrap(network))
     if distributed.world_size() > 1 and images.is_cuda:  # on a CPU each process normalises by its own images
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
     return network
 
 
-def _student(config, data, student, images):
+def _student(config: RunConfig, data: LongTailedDataset, student: nn.Module | None, images: Tensor) -> nn.Module:
     """The student: new, or a copy of the caller's."""
     if student is None:
-        # The seed alone draws the weights, so that students of different methods start alike and compare in pairs.
+        # The weights depend on the seed only: students of different methods start equal and compare in pairs.
         generator = torch.Generator().manual_seed(config.derived_seed("weights"))
         student = models.build(config.student, **shape_of(data), generator=generator)
     else:
         student = copy.deepcopy(student)
-    student = student.to(images.device, memory_format=torch.channels_last)
+    student = _on(images.device, student)
     _check_network(student, "student", config.student, images, data.num_classes)
     return student
 
 
-def _teachers(config, data, method, images, teacher, before):
+def _teachers(
+    config: RunConfig,
+    data: LongTailedDataset,
+    method: Method,
+    images: Tensor,
+    teacher: nn.Module | None,
+    before: Mapping[str, Run],
+) -> dict[str, nn.Module]:
     """The frozen teachers of a method: {name: network in evaluation mode}."""
     specs = method.teachers(data.class_counts)
     if teacher is not None and len(specs) > 1:
         raise ConfigError(
-            f"method {config.method!r} trains its own teachers ({', '.join(specs)}), but one was given; leave teacher= "
-            f"out"
+            f"method {config.method!r} trains its own teachers ({', '.join(specs)}), but one was given; remove teacher="
         )
     teachers = {}
     for name, spec in specs.items():
         network = copy.deepcopy(teacher) if teacher is not None else before[name].model()
-        network = network.to(images.device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        network = _on(images.device, network).eval().requires_grad_(False)
         num_classes = data.num_classes if spec.classes is None else len(spec.classes)
         _check_network(network, name, config.teacher, images, num_classes)
         teachers[name] = network
     return teachers
 
 
+def _on(device: torch.device, network: nn.Module) -> nn.Module:
+    return network.to(device).to(memory_format=torch.channels_last)
+
+
 def make_optimizer(
     config: OptimizationConfig, student: nn.Module, groups: list[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """The optimizer of the parameter groups of a method; parameters of the student in no group are frozen."""
+    """The optimizer of the parameter groups of a method. Parameters of the student in no group are frozen.
+
+    groups: [{"params": [...], "lr_scale": 1.0, "weight_decay": ...}], the last two optional.
+    """
     groups = [{"lr_scale": 1.0} | group for group in groups]
     trained = {id(p) for group in groups for p in group["params"]}
     for parameter in student.parameters():
@@ -304,8 +334,8 @@ def make_optimizer(
     )
 
 
-def _hold_out(config: DataConfig, data) -> tuple[ImageSet | ImageFiles, ImageSet | ImageFiles | None]:
-    """The training images, and those of them that are kept from training (None without any)."""
+def _hold_out(config: DataConfig, data: LongTailedDataset) -> tuple[Images, Images | None]:
+    """The images to train on, and the training images that are held out (None without any)."""
     if not config.held_out:
         return data.train, None
     seeds = [derived_seed(config.subset_seed, "held out", c) for c in config.classes or range(data.num_classes)]
@@ -314,13 +344,15 @@ def _hold_out(config: DataConfig, data) -> tuple[ImageSet | ImageFiles, ImageSet
     return data.train.subset(kept), data.train.subset(held)
 
 
-def _only(dataset, classes):
-    """The data set's images of these classes, numbered anew in this order."""
+def _only(dataset: LongTailedDataset, classes: Sequence[int]) -> LongTailedDataset:
+    """The images of these classes, with the labels 0, 1, ... in this order."""
     if max(classes) >= dataset.num_classes:
-        raise ConfigError(f"classes names class {max(classes)}, but {dataset.name} has {dataset.num_classes} classes")
+        raise ConfigError(
+            f"classes = {tuple(classes)}: must be at most {dataset.num_classes - 1}, the last class of {dataset.name}"
+        )
     numbers = torch.full((dataset.num_classes,), -1)
     numbers[list(classes)] = torch.arange(len(classes))
-    halves = {}
+    halves: dict[str, Any] = {}
     for half in ("train", "test"):
         images = getattr(dataset, half)
         chosen = images.subset((numbers[images.labels] >= 0).nonzero().squeeze(1))
@@ -330,17 +362,17 @@ def _only(dataset, classes):
 
 
 @torch.no_grad()
-def _check_network(network, role, name, images, num_classes):
-    """Raise unless the network takes the images and answers with one logit a class."""
+def _check_network(network: nn.Module, role: str, name: str | None, images: Tensor, num_classes: int) -> None:
+    """Raise ConfigError unless the network takes the images and returns logits (B, num_classes)."""
     training = network.training
     try:
         logits = network.eval()(images)
     except Exception as error:  # the caller's own module may raise anything
         raise ConfigError(f"the {role} {name} does not take images of shape {tuple(images.shape)}: {error}") from error
     network.train(training)
-    answer = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
-    if answer != (len(images), num_classes):
+    found = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
+    if found != (len(images), num_classes):
         raise ConfigError(
-            f"the {role} {name} answers to {len(images)} images with {answer}, but the data have {num_classes} "
-            f"classes: needed are logits of shape {(len(images), num_classes)}"
+            f"the {role} {name} returns {found} for {len(images)} images, but the data have {num_classes} classes: it "
+            f"must return logits of shape {(len(images), num_classes)}"
         )

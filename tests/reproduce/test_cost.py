@@ -1,4 +1,4 @@
-"""What runs cost: images counted exactly, teachers asked once about a view, time out of a short measurement."""
+"""The cost of runs: exact numbers of images, each view once through a teacher, time from a short measurement."""
 
 import math
 
@@ -39,54 +39,59 @@ def test_the_count_is_that_of_the_run(tmp_path):
     assert cost.images_of(run.config) == run.result["train_images"] * run.config.epochs
 
 
-def test_a_data_set_without_a_size_is_counted_by_looking(monkeypatch):
+def test_a_data_set_without_a_known_size_is_loaded_and_counted(monkeypatch):
     config = digits_config(method="ce")
-    told = cost.images_of(config)
+    known = cost.images_of(config)
     monkeypatch.setitem(datasets.SOURCES, "digits", datasets.SOURCES["digits"]._replace(size=None))
-    assert cost.images_of(config) == told
+    assert cost.images_of(config) == known
 
 
-def test_a_folder_of_ones_own_is_counted_by_looking(tmp_path):
+def test_an_own_folder_is_loaded_and_counted(tmp_path):
     class_folders(tmp_path / "own", counts=(3, 2))
     config = RunConfig.make(dataset=str(tmp_path / "own"), method="ce", epochs=4)
     assert cost.images_of(config) == 5 * 4
 
 
-def test_experts_share_the_images_of_a_teacher():
+def test_experts_share_the_images_of_a_teacher_and_each_computes_all_of_them():
     lfme, ce = cifar("lfme", recipe="cifar-bkd"), cifar("ce", recipe="cifar-bkd")
     assert cost.images_of(lfme) == pytest.approx(2 * 0.9 * cost.images_of(ce), rel=1e-3)
+    work, one_teacher = cost.works([lfme])[0], cost.works([cifar("bkd", recipe="cifar-bkd")])[0]
+    assert work.taught == pytest.approx(3 * 0.9 * one_teacher.taught, rel=0.01)
 
 
-def test_a_teacher_is_asked_less_by_each_further_student_and_never_more_than_about_every_view():
+def test_each_further_student_adds_fewer_views_to_the_cache_and_all_together_at_most_every_view():
     works = cost.works([cifar("ltkd"), cifar("kd"), *(cifar("ltkd", alpha=float(a)) for a in range(1, 20))])
-    asked = [work.asked for work in works]
-    assert asked[0] == pytest.approx(10_847 * 162 * (1 - math.exp(-240 / 162)), abs=1)
-    assert asked == sorted(asked, reverse=True)
-    assert sum(asked) <= 10_847 * 162
+    taught = [work.taught for work in works]
+    assert taught[0] == pytest.approx(10_847 * 162 * (1 - math.exp(-240 / 162)), abs=1)
+    assert taught == sorted(taught, reverse=True)
+    assert sum(taught) <= 10_847 * 162
 
 
-def test_features_are_asked_for_at_every_step():
+def test_features_are_computed_at_every_step():
     (work,) = cost.works([cifar("reviewkd")])
-    assert (work.teacher, work.asked) == ("resnet32x4", work.trained)
+    assert (work.teacher.network, work.taught) == ("resnet32x4", work.trained)
 
 
-def test_a_student_alone_asks_nobody():
+def test_a_student_without_a_teacher_costs_no_teacher():
     (work,) = cost.works([cifar("ce")])
-    assert (work.teacher, work.asked) == (None, 0)
+    assert (work.teacher, work.taught) == (None, 0)
     assert work.tested == 10_000 * (15 + 90)  # every tenth epoch to 150, then each one
 
 
-def test_the_time_is_that_of_training_answers_and_tests():
+def test_the_time_is_that_of_training_teacher_and_tests():
     (work,) = cost.works([cifar("kd", epochs=2)])
-    rates = {("resnet8x4", work.shape, 64): (0.5, 0.1), ("resnet32x4", work.shape, 64): (9.0, 0.25)}
-    assert cost.seconds(work, rates) == pytest.approx(work.trained / 2 + work.tested / 10 + work.asked / 4)
+    rates = {
+        cost.Load("resnet8x4", (100, 3, 32), 64): (0.5, 0.1),
+        cost.Load("resnet32x4", (100, 3, 32), 64): (9.0, 0.25),
+    }
+    assert cost.seconds(work, rates) == pytest.approx(work.trained / 2 + work.tested / 10 + work.taught / 4)
 
 
 def test_the_measurement_names_every_network_and_the_report_its_time():
     works = cost.works(in_order([digits_config(method="kd"), digits_config(method="ce")]))
     rates = cost.measured(works, CPU)
-    assert {key[0] for key in rates} == {"resnet8", "resnet8x0.5"}
-    assert all(0 < answering < training < 0.1 for training, answering in rates.values())
+    assert {load.network for load in rates} == {"resnet8", "resnet8x0.5"}
+    assert all(0 < inference < training < 0.1 for training, inference in rates.values())
     text = "\n".join(cost.report(works, rates, CPU))
     assert "2.5 k images to be trained" in text
     assert "extrapolated" in text
