@@ -25,10 +25,11 @@ gpu: $(READY)  ## on a machine with a GPU: its tests, compiled and bf16 runs bes
 	$(PYTEST) tests -m gpu
 	$(BIN)/python -m ltkd benchmark --check --json workbook/gpu.json
 
-check: $(READY)  ## lint, format (notebooks too), and which module may import which
+check: $(READY)  ## lint, format (notebooks too), which module may import which, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
 
 format: $(READY)  ## mend what can be mended
 	$(BIN)/ruff check --fix .

@@ -15,7 +15,7 @@ from .reproduce.sweep import sweep
 from .runs import Run
 from .training.fit import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = [
     "DATASETS",
