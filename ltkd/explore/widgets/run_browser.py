@@ -43,7 +43,7 @@ class RunBrowser(Explorer):
         if show not in VIEWS:
             raise unknown("view of the browser", show, VIEWS)
         self.run_list = RunList(source)
-        self._computed: dict[Hashable, Any] = {}
+        self._computed: dict[tuple[str, Hashable], Any] = {}
         self._problems: dict[str, str] = {}
         table = self.run_list.table
         settings = list(dict.fromkeys(table["setting"]))
