@@ -5,8 +5,10 @@ from importlib import import_module
 
 import pytest
 
+WITH_EXAMPLES = ["ltkd.groups", "ltkd.decomposition", "ltkd.losses.ltkd", "ltkd.methods.base", "ltkd.config.run_config"]
 
-@pytest.mark.parametrize("name", ["ltkd.groups", "ltkd.decomposition", "ltkd.losses.ltkd"])
+
+@pytest.mark.parametrize("name", WITH_EXAMPLES)
 def test_the_examples_print_what_they_say(name):
     result = doctest.testmod(import_module(name))
     assert result.attempted > 0
