@@ -279,8 +279,9 @@ def problem_of(result: object) -> str | None:
         scores = [scores.get(name) for name in REPORTED] if isinstance(scores, dict) else [None]
         if scores[0] is None or not all(s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores):
             return f"has no accuracies from 0 to 100 of its {epoch} epoch"
-    if not isinstance(result.get("train_fingerprint", ""), str):
-        return "has a train_fingerprint that is no text"
+    for name in ("name", "train_fingerprint"):
+        if not isinstance(result.get(name, ""), str):
+            return f"has a {name} that is no text"
     return None
 
 

@@ -21,7 +21,6 @@ from helpers import digits_config
 
 from ltkd import Run, RunError, fit, metrics, runs
 from ltkd.datasets import load
-from ltkd.methods import METHODS
 from ltkd.reproduce import claims
 from ltkd.reproduce.sweep import sweep
 from ltkd.runs import archive
@@ -375,6 +374,7 @@ DAMAGES = {
     "accuracy of a group is a word": last(head="x"),
     "accuracy is too much": last(all=250.0),
     "accuracy is not that of the confusion": last(all=99.99),
+    "name is a number": record("result.json", name=3),
     "fingerprint is a list": record("result.json", train_fingerprint=["x"]),
     "class names are a number": record("result.json", class_names=3),
     "history is cut off": part("history.parquet", lambda data: b"PAR1"),
@@ -451,6 +451,7 @@ FOLDER_DAMAGES = {
     "result is deep": ("result.json", DEEP),
     "accuracy is true": ("result.json", b'{"last": {"all": true}, "best": {"all": true}}'),
     "last is a number": ("result.json", b'{"last": 3, "best": 4}'),
+    "name is a number": ("result.json", b'{"last": {"all": 1}, "best": {"all": 1}, "name": 3}'),
 }
 
 
@@ -496,9 +497,3 @@ def test_a_kill_in_the_middle_of_an_import_leaves_whole_runs_only(store, file, t
         assert len(run.history) == 2 and run.confusion.sum() == 500
     archive.unpack([file], mine)
     pd.testing.assert_frame_equal(runs.table(mine), runs.table(store))
-
-
-def test_methods_that_are_not_known_here_are_one_sentence(file, tmp_path, monkeypatch):
-    monkeypatch.delitem(METHODS, "kd")
-    with pytest.raises(RunError, match="unknown method 'kd'"):
-        archive.unpack([file], tmp_path / "mine")
