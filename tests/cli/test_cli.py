@@ -373,7 +373,7 @@ def test_a_published_table_as_csv_has_a_line_a_number(store, capsys):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("ltkd-7", "unknown published table 'ltkd-7': did you mean"), ("ltkd-fig3", "no accuracies of networks")],
+    [("ltkd-7", "unknown published table 'ltkd-7': did you mean"), ("ltkd-fig3", "no accuracies to compare with")],
 )
 def test_what_cannot_be_held_against_ours_is_one_line(store, capsys, name, message):
     assert call("table", "--against", name, "--runs", store) == 2
