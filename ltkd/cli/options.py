@@ -1,7 +1,7 @@
 """Builds the command line's options for training from the same Settings that define RunConfig and the methods."""
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from textwrap import dedent, indent
 from typing import Any
 
@@ -116,7 +116,7 @@ def _few(choices: Collection[str]) -> str:
     return f" ({', '.join(choices)})" if 0 < len(choices) < 10 else ""
 
 
-def _meanings(owners: dict[str, Setting[Any]]) -> str:
+def _meanings(owners: Mapping[str, Setting[Any]]) -> str:
     """The help of an option: its meaning and its default in each method that has it. owners: {method: its Setting}."""
     by_meaning: dict[str, list[str]] = {}
     for method, option in owners.items():

@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .. import runs
@@ -77,7 +77,7 @@ def run_sweep(given: argparse.Namespace) -> int:
     return 1 if failed or stuck else 3 if left else 0
 
 
-def _swept(configs: list[RunConfig], **how: Any) -> tuple[list[runs.Run], dict[str, LtkdError]]:
+def _swept(configs: list[RunConfig], **how: Any) -> tuple[Sequence[runs.Run], Mapping[str, LtkdError]]:
     """The finished runs, and the errors of the failed ones by name, which `sweep` has already reported."""
     try:
         return sweep(configs, **how), {}
