@@ -3,36 +3,40 @@
 import argparse
 import os
 import sys
+from collections.abc import Sequence
 
 from . import __version__, cli
 from .errors import Interrupted, LtkdError
 
 
-def main(arguments=None):
-    """Run one command; returns the exit code: 0 done, 1 some runs of a sweep failed, or no epoch was finished in its
-    time, 2 any other error, 3 the time of a sweep is up and it is not done, 130 Ctrl-C, 141 nobody reads the output."""
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. arguments: those of the command line (None: sys.argv).
+
+    0: done. 1: some runs of a sweep failed, or its time was too short for one epoch. 2: any other error. 3: the time of
+    a sweep is up and runs are left. 130: Ctrl-C. 141: the reader of the output has stopped, as `| head` does.
+    """
     parser = build_parser()
     given = parser.parse_args(arguments)
     try:
-        code = given.command(given) or 0
-        sys.stdout.flush()  # here, where a reader that has gone, such as `| head`, is no fault
+        code: int = given.command(given) or 0
+        sys.stdout.flush()  # here, to catch the BrokenPipeError of a stopped reader
         return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # what is left to say at exit goes nowhere
-        return 141  # as a shell says of a program whose reader has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards the rest of the output
+        return 141  # the shell's code for SIGPIPE
     except Interrupted as error:
         print(error, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("stopped; nothing was being trained", file=sys.stderr)
+        print("stopped; no training was running", file=sys.stderr)
         return 130
     except LtkdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def build_parser():
-    """The parser of all commands; its options are the fields of RunConfig and the methods' own options."""
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
     parser = argparse.ArgumentParser(
         prog="python -m ltkd",
         description="Distil balanced knowledge from a biased teacher, on long-tailed data.",

@@ -1,4 +1,4 @@
-"""Short hashes that identify a folder, a network or a class by its content."""
+"""Short hashes that identify folders, networks and classes by their content."""
 
 import copyreg
 import dis
@@ -14,6 +14,7 @@ from dataclasses import fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -21,7 +22,7 @@ from torch import nn
 LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", "pandas", "scipy", "sklearn", "pybind11_builtins"}
 PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)  # their repr identifies them
-PARTS = {  # types that pickle does not store by their content: the attributes that identify them
+PARTS: dict[type, tuple[str, ...]] = {  # types whose content pickle does not store: the attributes that identify them
     property: ("fget", "fset", "fdel"),
     cached_property: ("func",),
     MethodType: ("__func__", "__self__"),
@@ -29,27 +30,27 @@ PARTS = {  # types that pickle does not store by their content: the attributes t
 }
 READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}  # instructions that read a global name
 STARS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
-BOOKKEEPING = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}  # read by `_layer` in another way
+BOOKKEEPING = {*vars(nn.Module()), "_compiled_call_impl", "_is_torch_compile"}  # not attributes of the user's layer
 HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks") and "state_dict" not in name)
 
 
 def digest(record: object, digits: int) -> str:
-    """The first hexadecimal digits of the hash of a record of plain values."""
+    """The first hexadecimal digits of the SHA-256 hash of a record that JSON can hold. digits: their number."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:digits]
 
 
 def folder_fingerprint(folder: str | Path, contents: Iterable[Path] = ()) -> str:
-    """Sixteen hexadecimal digits of a folder's files, their names and sizes, and of what is in the files `contents`."""
+    """Sixteen hexadecimal digits: a hash of the names and sizes of a folder's files, and of the files `contents`."""
     walk = os.walk(folder, followlinks=True)
     found = (os.path.join(parent, name) for parent, _, names in walk for name in names)
     inside = len(os.path.join(folder, ""))
-    rows = sorted([file[inside:].split(os.sep), os.stat(file).st_size] for file in found if os.path.isfile(file))
-    rows = [["/".join(parts), size] for parts, size in rows]
+    sizes = sorted((file[inside:].split(os.sep), os.stat(file).st_size) for file in found if os.path.isfile(file))
+    rows = [["/".join(parts), size] for parts, size in sizes]
     return digest([rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)], 16)
 
 
 def tensors_fingerprint(tensors: Iterable[torch.Tensor], text: str = "") -> str:
-    """Eight hexadecimal digits of the values of tensors, and of a text."""
+    """Eight hexadecimal digits: a hash of the values of tensors, and of a text."""
     found = hashlib.sha256(text.encode())
     for tensor in tensors:
         found.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
@@ -57,34 +58,34 @@ def tensors_fingerprint(tensors: Iterable[torch.Tensor], text: str = "") -> str:
 
 
 def network_fingerprint(network: nn.Module) -> str:
-    """Eight hexadecimal digits of a network in its present state.
+    """Eight hexadecimal digits: a hash of a network in its present state.
 
-    They depend on the parameters and on which of them are frozen, on buffers, hooks and all other attributes, on the
-    layers that are in another mode than the network around them (such as BatchNorm in evaluation mode), and on the code
-    of the user's own layers (see `class_code`). The mode of the whole network and `torch.compile` do not count. What a
-    layer of the user's stores from its last batch is an attribute, so it does count.
+    It depends on the parameters and their `requires_grad`, on buffers, hooks and all other attributes, on layers whose
+    mode differs from the layer around them (such as BatchNorm in evaluation mode), and on the code of the user's own
+    layers (see `class_code`). It does not depend on the mode of the whole network or on `torch.compile`. Values that a
+    layer stores from its last batch are attributes, so they count.
     """
     return digest(_record(network), 8)
 
 
 def class_code(cls: type) -> str | None:
-    """Eight hexadecimal digits of what a class does; None if a library defines it and all its bases.
+    """Eight hexadecimal digits: a hash of the code of a class; None if a library defines the class and all its bases.
 
-    They depend on its attributes, methods and bases, and on all that these reach: decorators, closures, default values,
-    and the global functions, classes, constants and modules that they name, with what those name in turn. Other objects
-    count by what pickle would store of them, or by their attributes if pickle refuses. All values count as they are
-    now: a class that writes into its own attributes or into a global list becomes another class by it.
+    It depends on attributes, methods and bases, and on everything that they use: decorators, closures, default values,
+    and global functions, classes, constants and modules, with the globals that those use. Other objects are hashed as
+    pickle stores them, or by their attributes if they cannot be pickled. The present values count: the hash changes
+    when a class changes its own attributes or a global list.
 
-    Functions count by their instructions: comments, docstrings, line numbers and the place of the code do not count,
-    and neither does a file that was edited and not imported again. Another version of Python may give other digits.
-    Not seen are names that are looked up as strings, files that a function reads, and what an installed package names.
+    Functions are hashed by their bytecode. Comments, docstrings, line numbers and the file's place do not count, and an
+    edited file counts after it is imported again. Another version of Python may give another hash. The hash does not
+    see names that are looked up as strings, files that a function reads, and globals that an installed package uses.
     """
     return None if of_a_library(cls) else digest(_record(cls), 8)
 
 
 def of_a_library(value: object) -> bool:
-    """True for a function, class or module of Python or of LIBRARIES, of a class with all its bases: then its name
-    identifies it."""
+    """True for a function, class or module of Python or of LIBRARIES: its name identifies it. Of a class, all bases
+    must be from there too."""
     if isinstance(value, type):
         return all(_in_a_library(cls.__module__) for cls in value.__mro__)
     if isinstance(value, FunctionType):
@@ -92,36 +93,44 @@ def of_a_library(value: object) -> bool:
     return isinstance(value, ModuleType) and _in_a_library(value.__name__)
 
 
-def _in_a_library(module):
+def _in_a_library(module: object) -> bool:
     name = str(module).split(".")[0]
     if name not in sys.stdlib_module_names:
         return name in LIBRARIES
-    file = getattr(sys.modules.get(name), "__file__", None)  # the user's own module may be called code.py
+    file = getattr(
+        sys.modules.get(name), "__file__", None
+    )  # the user may have a module with the name of one of Python's, such as code.py
     return file is None or file.startswith(PYTHON)
 
 
-def _record(root):
-    """`root` and all objects that are reached from it, one row for each: its type, then its parts. An entry is the repr
-    of a plain value, the name of a library's function, class or module, or the number of a row."""
-    objects, numbers = [], {}
+def _record(root: object) -> list[Any]:
+    """`root` and all objects that it reaches, one row per object: its type, then its parts.
 
-    def entry(value):
-        if isinstance(value, nn.Module | FunctionType):  # unwrap what torch.compile returned
+    An entry is the repr of a plain value, the name of a library's function, class or module, or the number of a row.
+    """
+    objects: list[Any] = []
+    numbers: dict[int, int] = {}
+
+    def entry(value: Any) -> str | int:
+        if isinstance(value, nn.Module | FunctionType):  # the original behind the output of torch.compile
             value = getattr(value, "_orig_mod", getattr(value, "_torchdynamo_orig_callable", value))
         if type(value) in PLAIN:
             return repr(value) if type(value) is not bytes else hashlib.sha256(value).hexdigest()
         if of_a_library(value) and not _closure(value):  # a decorated function has a closure
             return value.__name__ if isinstance(value, ModuleType) else f"{value.__module__}.{value.__qualname__}"
-        if id(value) not in numbers or isinstance(value, tuple | frozenset):  # Python merges some that are equal
+        if id(value) not in numbers or isinstance(value, tuple | frozenset):  # Python may store equal ones once
             numbers[id(value)] = len(objects)
             objects.append(value)
         return numbers[id(value)]
 
-    return [entry(root), *([entry(type(each)), *map(entry, _parts(each))] for each in objects)]  # which `entry` extends
+    return [
+        entry(root),
+        *([entry(type(each)), *map(entry, _parts(each))] for each in objects),
+    ]  # `entry` extends `objects` meanwhile
 
 
-def _parts(value):
-    """What identifies an object beside its type."""
+def _parts(value: Any) -> Iterable[Any]:
+    """The values that identify an object, beside its type."""
     library = of_a_library(type(value))
     if isinstance(value, type):
         return [*value.__bases__, *_attributes(value)]
@@ -133,35 +142,38 @@ def _parts(value):
         return _layer(value)
     if isinstance(value, torch.Tensor):
         return [str(value.dtype), *value.shape, tensors_fingerprint([value])]
-    if isinstance(value, set | frozenset):  # its order differs from process to process
+    if isinstance(value, set | frozenset):  # their order differs between processes
         return sorted(value, key=lambda each: json.dumps(_record(each)))
     if type(value) is tuple:
         return value
-    names = PARTS.get(type(value), ("__wrapped__",) if library and hasattr(value, "__wrapped__") else ())
-    if library and is_dataclass(value):  # such as an Option, whose help does not count
+    names: Iterable[str] = PARTS.get(type(value), ("__wrapped__",) if library and hasattr(value, "__wrapped__") else ())
+    if library and is_dataclass(value):  # such as an Option; its help does not count
         names = [field.name for field in fields(value) if field.repr]
     return [getattr(value, name) for name in names] or _pickled(value)
 
 
-def _pickled(value):
-    """The parts that pickle would store of an object, or its attributes if pickle refuses."""
+def _pickled(value: Any) -> list[Any]:
+    """The parts of an object that pickle would store, or its attributes if it cannot be pickled."""
     try:
         parts = copyreg.dispatch_table.get(type(value), lambda value: value.__reduce_ex__(4))(value)
         return [parts] if isinstance(parts, str) else [*parts[:3], *map(tuple, filter(None, parts[3:5]))]
-    except Exception:  # a lock, an open file, a generator: their classes raise anything here
+    except Exception:  # locks, open files and generators raise many types of errors here
         return [getattr(value, "__dict__", None)]
 
 
-def _function(function):
-    """The instructions of a function and of the functions in it, its defaults, its closure, and what it reads by name.
-    Comments, docstrings and line numbers leave no trace in instructions."""
-    codes, space, read = [function.__code__], function.__globals__, {}
-    parts = [function.__defaults__, function.__kwdefaults__, *_closure(function)]
+def _function(function: FunctionType) -> list[Any]:
+    """The bytecode of a function and of the functions in it, its defaults, its closure, and the globals that it reads.
+
+    Bytecode does not contain comments, docstrings and line numbers.
+    """
+    codes, space = [function.__code__], function.__globals__
+    read: dict[str, Any] = {}
+    parts: list[Any] = [function.__defaults__, function.__kwdefaults__, *_closure(function)]
     for code in codes:
         codes += [const for const in code.co_consts if isinstance(const, CodeType)]
         parts += [code.co_argcount, code.co_posonlyargcount, code.co_kwonlyargcount]
         parts += [code.co_flags & STARS, code.co_exceptiontable]
-        steps = [*dis.get_instructions(code)]
+        steps: list[Any] = [*dis.get_instructions(code)]
         for i, step in enumerate(steps):
             const = step.opcode in dis.hasconst
             value = code.co_consts[step.arg] if const else step.argval
@@ -177,30 +189,32 @@ def _function(function):
     return [*parts, *(_named(words, read[name]) for name in sorted(read) if not installed)]
 
 
-def _named(words, value):
-    """A global value; if it is a module of the user's, those of its attributes that are among `words`."""
+def _named(words: set[str], value: Any) -> Any:
+    """A global value; of the user's own module, only the attributes whose names are in `words`."""
     if not isinstance(value, ModuleType) or of_a_library(value):
         return value
     return tuple((word, _named(words - {word}, vars(value)[word])) for word in sorted(words & vars(value).keys()))
 
 
-def _closure(value):
-    """The variables that a function has from the functions around it."""
+def _closure(value: object) -> list[Any]:
+    """The values of the variables that a function uses from the functions around it."""
     cells = (isinstance(value, FunctionType) and value.__closure__) or ()
     return [None if cell == CellType() else cell.cell_contents for cell in cells]
 
 
-def _layer(layer):
-    """The parts of a layer: its own tensors, hooks, attributes and layers."""
-    own = {"recurse": False, "remove_duplicate": False}
+def _layer(layer: nn.Module) -> list[Any]:
+    """The parts of a layer: its own tensors, hooks, attributes and inner layers."""
+    own: dict[str, Any] = {"recurse": False, "remove_duplicate": False}
     parameters = [(name, each, each.requires_grad) for name, each in layer.named_parameters(**own)]
-    hooks = [(name, *vars(layer)[name].values()) for name in HOOKS if vars(layer).get(name)]  # their keys are counters
+    hooks = [
+        (name, *vars(layer)[name].values()) for name in HOOKS if vars(layer).get(name)
+    ]  # the keys are counters, which do not count
     attributes = [item for item in sorted(vars(layer).items()) if item[0] not in BOOKKEEPING]
     inner = [(name, each.training == layer.training, each) for name, each in layer._modules.items() if each is not None]
     return [parameters, [*layer.named_buffers(**own)], hooks, attributes, inner, getattr(layer, "code", None)]
 
 
-def _attributes(value):
-    """The attributes of a class or module that can change what it does: not its name, docstring and the like."""
+def _attributes(value: type | ModuleType) -> list[tuple[str, Any]]:
+    """The attributes of a class or module that can change its behaviour: not its name or docstring."""
     kept = [item for item in sorted(vars(value).items()) if not item[0].startswith("__annotate")]  # Python 3.14
     return [item for item in kept if not item[0].startswith("__") or callable(getattr(item[1], "__func__", item[1]))]

@@ -1,6 +1,7 @@
-"""Options of the command line: those of every command that trains, made from the Settings behind them."""
+"""Builds the command line's options for training from the same Settings that define RunConfig and the methods."""
 
 import argparse
+from collections.abc import Callable, Collection, Mapping
 from textwrap import dedent, indent
 from typing import Any
 
@@ -10,13 +11,25 @@ from ..config.recipes import RECIPES
 from ..config.run_config import SETTINGS
 from ..training.teacher_cache import CACHES
 
+Commands = Any  # what ArgumentParser.add_subparsers returns; its class is private to argparse
 
-def add_command(commands, name, function, epilog, usage="[options]"):
-    """The parser of a command that calls `function`; the first line of its docstring is the help."""
-    summary = function.__doc__.split("\n")[0]
-    parser = commands.add_parser(
+
+def add_command(
+    commands: Commands,
+    name: str,
+    function: Callable[[argparse.Namespace], int | None],
+    epilog: str,
+    usage: str = "[options]",
+) -> argparse.ArgumentParser:
+    """Add a command, and return its parser, still without options.
+
+    function: runs the command and returns its exit code (None: 0); the first line of its docstring is the command's
+    help. epilog: text at the end of the help.
+    """
+    summary = (function.__doc__ or "").split("\n")[0]
+    parser: argparse.ArgumentParser = commands.add_parser(
         name,
-        usage=f"%(prog)s {usage}",  # argparse would name every option again before each error
+        usage=f"%(prog)s {usage}",  # argparse would list all options above each error
         help=summary,
         description=summary,
         epilog=epilog,
@@ -27,14 +40,15 @@ def add_command(commands, name, function, epilog, usage="[options]"):
     return parser
 
 
-def examples(text):
+def examples(text: str) -> str:
     """Indented examples for the end of a help text."""
     return "\nexamples:\n" + indent(dedent(text).strip(), "  ")
 
 
-def known_names():
+def known_names() -> str:
     """All methods, recipes, networks and data sets, for the end of a help text."""
-    lines = ["methods:", *(f"  {name:16} {cls.__doc__.splitlines()[0]}" for name, cls in methods.METHODS.items())]
+    summaries = {name: (cls.__doc__ or "").split("\n")[0] for name, cls in methods.METHODS.items()}
+    lines = ["methods:", *(f"  {name:16} {summary}" for name, summary in summaries.items())]
     lines += ["", "recipes:", *(f"  {name:18} {recipe.summary}" for name, recipe in RECIPES.items())]
     lines += [
         "",
@@ -45,26 +59,30 @@ def known_names():
     return "\n".join(lines)
 
 
-def add_places(parser):
-    """Options that say where a run is stored and computed, as `where` reads them."""
+def add_places(parser: argparse.ArgumentParser) -> None:
+    """Add the options that set where and how a run is stored and computed; `where` reads them."""
     group = parser.add_argument_group("where")
     group.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: LTKD_RUNS, else runs)")
-    group.add_argument("--data", metavar="FOLDER", help="where data lie (default: LTKD_DATA, else data/downloads)")
+    group.add_argument(
+        "--data", metavar="FOLDER", help="folder of the data sets (default: LTKD_DATA, else data/downloads)"
+    )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    group.add_argument("--workers", type=int, help="processes that decode images on disk (default: one a core)")
+    group.add_argument("--workers", type=int, help="processes that decode image files (default: one per core)")
     group.add_argument(
         "--cache",
         choices=CACHES,
         default="auto",
-        help="where a teacher's answers are kept, so that it is asked once (default: auto: in memory with room)",
+        help="where the teacher's logits are stored for reuse (default: auto: in memory if they fit)",
     )
-    group.add_argument("--compile", action="store_true", help="use torch.compile; on a GPU with CUDA graphs")
-    group.add_argument("--retrain", action="store_true", help="train finished runs anew, but not what they build on")
+    group.add_argument("--compile", action="store_true", help="use torch.compile, with CUDA graphs on a GPU")
+    group.add_argument(
+        "--retrain", action="store_true", help="train finished runs again, but not their teachers or parents"
+    )
     group.add_argument("--quiet", action="store_true", help="no progress bars")
 
 
-def where(given):
-    """What `fit` takes beside the config."""
+def where(given: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `fit` except the config."""
     return {
         "runs": given.runs,
         "data_root": given.data,
@@ -77,11 +95,13 @@ def where(given):
     }
 
 
-def add_settings(parser, *, repeated, only=None):
-    """One option for each field of RunConfig, or for the fields `only`; without `only`, one for each option of the
-    methods too. repeated: an option takes several values."""
+def add_settings(parser: argparse.ArgumentParser, *, repeated: bool, only: Collection[str] | None = None) -> None:
+    """Add one option per field of RunConfig and per option of the methods.
+
+    repeated: each option takes several values; only: names of fields; then no other options are added.
+    """
     more = {"nargs": "+"} if repeated else {}
-    group = parser.add_argument_group("what is trained", "unset ones come from the recipe")
+    group = parser.add_argument_group("settings of a run", "default: the value of the recipe")
     for name, setting in SETTINGS.items():
         if name not in ("options", "dataset_version") and (only is None or name in only):
             add_option(group, name, setting, setting.help + _few(setting.choices), **more)
@@ -91,14 +111,14 @@ def add_settings(parser, *, repeated, only=None):
             add_option(group, name, next(iter(owners.values())), _meanings(owners), **more)
 
 
-def _few(choices):
-    """The names to choose from, unless there are so many that they are listed at the end of the help."""
+def _few(choices: Collection[str]) -> str:
+    """The choices of an option; empty if there are many, because the end of the help lists those."""
     return f" ({', '.join(choices)})" if 0 < len(choices) < 10 else ""
 
 
-def _meanings(owners):
-    """What an option means, and its default, in each method that has it: {method: Option} -> text."""
-    by_meaning = {}
+def _meanings(owners: Mapping[str, Setting[Any]]) -> str:
+    """The help of an option: its meaning and its default in each method that has it. owners: {method: its Setting}."""
+    by_meaning: dict[str, list[str]] = {}
     for method, option in owners.items():
         default = f"{option.default:g}" if isinstance(option.default, float) else str(option.default).lower()
         by_meaning.setdefault(option.help, []).append(f"{method} {default}")
@@ -106,14 +126,16 @@ def _meanings(owners):
 
 
 def add_option(group: Any, name: str, setting: Setting[Any], help: str, **more: Any) -> None:
-    """One option of the command line, such as --batch-size for batch_size. Its text becomes a value of the setting's
-    type, and the command checks the value. Without a `default` an unset option stays out of the namespace."""
+    """Add one option, such as --batch-size for batch_size, with values of the setting's type.
+
+    The command checks the value later. Without a `default` in `more`, an unset option is missing from the namespace.
+    """
     look = {"metavar": name.split("_")[-1].upper(), "help": help.replace("%", "%%")}
     more = {"default": argparse.SUPPRESS} | look | more
     group.add_argument(f"--{name.replace('_', '-')}", dest=name, type=setting.parse, **more)
 
 
-def settings(given):
-    """What the caller set of the run itself."""
+def settings(given: argparse.Namespace) -> dict[str, Any]:
+    """The settings of the run, and the options of its method, that the user set."""
     known = {*SETTINGS, *methods.option_names()}
     return {name: value for name, value in vars(given).items() if name in known}

@@ -1,34 +1,41 @@
-"""table and runs: print results, and carry them from machine to machine."""
+"""The commands table and runs: print results, and move them to another machine."""
 
+import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from .. import runs
 from ..errors import ConfigError, DataError
 from ..reproduce import claims, compare, cost, tables
 from ..reproduce.grids import table_of
 from ..runs import archive
+from ..runs.store import Folders
 from . import options, reports
 
-AS_TEXT = {"index": False, "na_rep": "-", "float_format": "%.2f"}
+if TYPE_CHECKING:
+    import pandas as pd
+
+AS_TEXT: dict[str, Any] = {"index": False, "na_rep": "-", "float_format": "%.2f"}
 LEGEND = (
     "accuracy in per cent, last epoch; mean ± 95 % interval over seeds, not over test images; head, medium, tail: "
-    "thirds by rank"
+    "thirds of the classes by rank"
 )
 
 
-def show_table(given):
-    """Print accuracies of all finished runs, or beside the papers', or what they say of the papers' claims."""
+def show_table(given: argparse.Namespace) -> None:
+    """Print the accuracies of all finished runs, compare them with the papers', or test the papers' claims."""
     folders = given.runs or [None]
     for folder in given.runs or []:
         if not runs.runs_folder(folder).exists():
-            raise ConfigError(f"--runs {folder}: there is no such folder")
+            raise ConfigError(f"--runs {folder}: there is no such folder; give folders that hold runs")
     if (given.against or given.claims) and not given.runs:
         folders = [None, *_recorded_runs()]
     finished = finished_in(folders)
     if given.against:
-        return _show_against(finished, table_of(given.against), given.csv)
-    if not finished:
+        _show_against(finished, table_of(given.against), given.csv)
+    elif not finished:
         places = ", ".join(str(runs.runs_folder(folder)) for folder in folders)
         print(f"no finished run in {places}; train one with: python -m ltkd train")
     elif given.claims:
@@ -43,26 +50,25 @@ def show_table(given):
         _show(runs.summarise(runs.tabulate(finished)), reports.summary, given.csv)
         if not given.csv:
             print(LEGEND)
-    return 0
 
 
-def _recorded_runs():
+def _recorded_runs() -> list[Path]:
     try:
         return [runs.recorded_runs()]
     except DataError as error:
-        print(f"not counted: {error}", file=sys.stderr)
+        print(f"skipped: {error}", file=sys.stderr)
         return []
 
 
-def _show(frame, readable, csv):
+def _show(frame: "pd.DataFrame", readable: "Callable[[pd.DataFrame], pd.DataFrame]", csv: bool) -> None:
     print(frame.to_csv(index=False).rstrip("\n") if csv else readable(frame).to_string(**AS_TEXT))
 
 
-def _show_against(finished, table, csv):
-    """Our runs of a table beside it, then, apart, those under protocols of their own."""
+def _show_against(finished: list[runs.Run], table: str, csv: bool) -> None:
+    """Print a published table with our accuracies, then separately our runs with other protocols."""
     frame = compare.against(finished, table)
     if frame.empty:
-        raise ConfigError(f"{table} has no accuracies of networks to be held against: {tables.title(table)}")
+        raise ConfigError(f"{table} has no accuracies to compare with: {tables.title(table)}")
     if not csv:
         print(f"{table}: {tables.title(table)}")
     _show(frame, reports.compared, csv)
@@ -72,12 +78,12 @@ def _show_against(finished, table, csv):
     there = set(frame.dataset)
     own = compare.own_protocols([run for run in finished if run.config.dataset in there])
     if not own.empty:
-        print("\nRuns under protocols of their own, not to be set beside the papers' numbers:")
+        print("\nRuns with other protocols, which must not be compared with the papers' numbers:")
         print(f"{reports.summary(own).to_string(**AS_TEXT)}\n{LEGEND}")
 
 
-def carry_runs(given):
-    """Export finished runs to a file, or import the runs of such files."""
+def carry_runs(given: argparse.Namespace) -> None:
+    """Export finished runs to a file, or import runs from such files."""
     if bool(given.export) == bool(given.imports):
         raise ConfigError("give either --export FILE or --import FILE [FILE ...]")
     if given.export:
@@ -90,11 +96,12 @@ def carry_runs(given):
         if here is None:
             why = f"is not finished here: finish it, or remove {folder / name} and import again"
         else:
-            why = f"came out differently there ({there:.2f} %, here {here:.2f} %): what is here stays"
+            why = f"has another accuracy in the file ({there:.2f} %, here {here:.2f} %): the run here is kept"
         print(f"{name} {why}", file=sys.stderr)
 
 
-def export(finished, file):
+def export(finished: list[runs.Run], file: str) -> None:
+    """Export finished runs to a file, and print how many."""
     if not finished:
         print(f"no finished run to export; {file} is not written")
         return
@@ -104,46 +111,48 @@ def export(finished, file):
     )
 
 
-def _kept(kept, where):
-    return f"; {len(kept)} more were in {where} already and stay as they were" if kept else ""
+def _kept(kept: list[str], where: str) -> str:
+    return f"; {len(kept)} more were in {where} already and did not change" if kept else ""
 
 
-def finished_in(folders):
-    """The finished runs of these folders. What cannot be read there is named on stderr."""
+def finished_in(folders: Folders) -> list[runs.Run]:
+    """The finished runs of one or several folders. Prints on stderr which of them cannot be read."""
     store = runs.read_store(folders)
     for path, why in store.strangers.items():
-        print(f"passed over {path.name}: {why}", file=sys.stderr)
+        print(f"skipped {path.name}: {why}", file=sys.stderr)
     return [run for run in store.runs if run.finished]
 
 
 # --- options ---
 
 
-def add_table(commands):
+def add_table(commands: options.Commands) -> None:
+    """Add the command table."""
     parser = options.add_command(
         commands,
         "table",
         show_table,
         options.examples("""
           python -m ltkd table
-          python -m ltkd table --against ltkd-table1       the paper's numbers beside ours
-          python -m ltkd table --claims                    what the papers say, on the runs at hand
+          python -m ltkd table --against ltkd-table1       our numbers beside the paper's
+          python -m ltkd table --claims                    the papers' claims, tested on our runs
           python -m ltkd table --runs runs runs-of-another-machine"""),
     )
     kind = parser.add_mutually_exclusive_group()
-    kind.add_argument("--by-run", action="store_true", help="one row a run instead of means over seeds")
-    kind.add_argument("--against", metavar="TABLE", help="a published table beside ours: ltkd-1 or ltkd-table1, ...")
-    kind.add_argument("--claims", action="store_true", help="the papers' claims, as paired differences over seeds")
-    parser.add_argument("--csv", action="store_true", help="as comma-separated values")
+    kind.add_argument("--by-run", action="store_true", help="one row per run instead of means over seeds")
+    kind.add_argument("--against", metavar="TABLE", help="compare with a published table: ltkd-1 or ltkd-table1, ...")
+    kind.add_argument("--claims", action="store_true", help="test the papers' claims by paired differences over seeds")
+    parser.add_argument("--csv", action="store_true", help="print comma-separated values")
     parser.add_argument(
         "--runs",
         metavar="FOLDER",
         nargs="+",
-        help="folders of runs (default: LTKD_RUNS, else runs; for --against and --claims data/recorded/runs too)",
+        help="folders of runs (default: LTKD_RUNS, else runs; with --against or --claims also data/recorded/runs)",
     )
 
 
-def add_runs(commands):
+def add_runs(commands: options.Commands) -> None:
+    """Add the command runs."""
     parser = options.add_command(
         commands,
         "runs",
@@ -152,8 +161,8 @@ def add_runs(commands):
           python -m ltkd runs --export machine-a.zip
           python -m ltkd runs --import machine-a.zip machine-b.zip
           python -m ltkd runs --import machine-a.zip --runs data/recorded/runs
-          An imported run has its config, result and history, no weights and no logits: it counts in tables and is
-          not trained again, unless a run builds on it. A run that is there already is never replaced."""),
+          An imported run has its config, result and history, but no weights and no logits. It appears in tables, and is
+          trained again only if another run builds on it. An import never replaces a run that is there already."""),
     )
     parser.add_argument("--export", metavar="FILE", help="add all finished runs to this zip file")
     parser.add_argument(
@@ -161,7 +170,7 @@ def add_runs(commands):
         dest="imports",
         metavar="FILE",
         nargs="+",
-        help="add the runs of these files to the folder of the runs, after checking every byte",
+        help="add the runs of these files to the folder of the runs",
     )
     parser.add_argument("--runs", metavar="FOLDER", help="folder of the runs (default: LTKD_RUNS, else runs)")
 

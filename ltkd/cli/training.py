@@ -1,12 +1,15 @@
-"""train and sweep."""
+"""The commands train and sweep."""
 
+import argparse
 import time
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .. import runs
 from .._support import distributed
 from .._support.settings import Setting
 from ..config import RunConfig
-from ..errors import ConfigError, SweepError
+from ..errors import ConfigError, LtkdError, SweepError
 from ..reproduce import cost
 from ..reproduce.grids import expand, names, read_grid
 from ..reproduce.sweep import describe, in_order, sweep
@@ -14,12 +17,14 @@ from ..training.fit import fit, pick_device
 from . import options, reports
 from .results import export, finished_in
 
-JOBS = Setting(1, "runs trained side by side, sharing the cores (1)", low=1)
-MINUTES = Setting(None, "stop in time; what was trained until then is stored", low=0, above=True, kind=float | None)
+JOBS = Setting(1, "number of runs trained in parallel, which share the cores (1)", low=1)
+MINUTES: Setting[float | None] = Setting(
+    None, "stop after this time; all finished epochs are stored", low=0, above=True, kind=float | None
+)
 
 
-def train(given):
-    """Train one student (and its teacher, if it is not there yet) and print what came out."""
+def train(given: argparse.Namespace) -> None:
+    """Train one student (and its teacher, if that is not trained yet), and print the accuracies."""
     config = RunConfig.make(**options.settings(given))
     if given.dry_run:
         print(_described(config))
@@ -33,8 +38,8 @@ def train(given):
     print(f"stored in {run.folder}")
 
 
-def _described(config):
-    """Everything that determines a run, what of it is not the recipe's, and what no paper states."""
+def _described(config: RunConfig) -> str:
+    """All settings of a run, its differences from the recipe, and its values that no paper states."""
     settings = config.to_dict()
     own = settings.pop("options")
     lines = [config.name, *(f"  {name:18} {value}" for name, value in settings.items() if value is not None)]
@@ -45,17 +50,18 @@ def _described(config):
     return "\n".join(lines)
 
 
-def run_sweep(given):
-    """Train every combination of the values given, or the runs behind a published table."""
+def run_sweep(given: argparse.Namespace) -> int:
+    """Train all combinations of the given values, or the runs of a published table."""
     started = time.time()
     jobs, minutes = JOBS.check("--jobs", given.jobs), MINUTES.check("--minutes", given.minutes)
     grid = read_grid(given.grid) if given.grid else {}
     configs = expand(grid | options.settings(given))
     if given.retrain and given.minutes is not None:
-        raise ConfigError("--retrain with --minutes would begin anew at every call; leave one of them out")
+        raise ConfigError("--retrain with --minutes would start from the beginning at each call; leave one of them out")
     done = finished_in(given.runs)
     if given.dry_run:
-        return _say_what_it_costs(configs, done, given)
+        _print_costs(configs, done, given)
+        return 0
     until = None if minutes is None else started + 60 * minutes
     finished, failed = _swept(configs, jobs=jobs, until=until, **options.where(given))
     left = len(configs) - len(finished) - len(failed)
@@ -64,35 +70,35 @@ def run_sweep(given):
     if stuck:
         print(f"time is up, and no epoch was finished in it; give more than --minutes {minutes:g}")
     elif left:
-        print(f"time is up with {left} runs to go; give the same command again to go on")
+        print(f"time is up, {left} runs are left; repeat the command to continue")
     if given.export:
         involved = {config.id for config in in_order(configs)}
         export([run for run in runs.all_runs(given.runs) if run.finished and run.config.id in involved], given.export)
     return 1 if failed or stuck else 3 if left else 0
 
 
-def _swept(configs, **how):
-    """The finished runs, and the errors of the others, which `sweep` has reported line by line."""
+def _swept(configs: list[RunConfig], **how: Any) -> tuple[Sequence[runs.Run], Mapping[str, LtkdError]]:
+    """The finished runs, and the errors of the failed ones by name, which `sweep` has already reported."""
     try:
         return sweep(configs, **how), {}
     except SweepError as error:
         return error.finished, error.failed
 
 
-def _moved(folder, since):
-    """Whether a run was finished, or a state of one stored, since then (seconds since 1970)."""
+def _moved(folder: str | None, since: float) -> bool:
+    """True if a result or a checkpoint was written after `since` (seconds since 1970)."""
     written = [*runs.runs_folder(folder).glob("*/result.json"), *runs.runs_folder(folder).glob("*/checkpoint.pt")]
-    return any(path.stat().st_mtime >= since - 1 for path in written)  # some file systems cut off the fraction
+    return any(path.stat().st_mtime >= since - 1 for path in written)  # some file systems store whole seconds
 
 
-def _say_what_it_costs(configs, done, given):
-    """Print every setting with its seeds, how many runs are left, and what they take here. done: finished runs."""
-    anew = {config.id for config in configs} if given.retrain else ()
-    done = [run for run in done if run.config.id not in anew]
-    left = [config for config in configs if config.id not in {run.config.id for run in done}]
-    trained = {run.config.id for run in done if run.has_weights}  # the others cannot teach
-    needed = in_order(left, trained)
-    print("\n".join(reports.settings(configs, {run.config.id for run in done})))
+def _print_costs(configs: list[RunConfig], done: Sequence[runs.Run], given: argparse.Namespace) -> None:
+    """Print the settings with their seeds, the number of runs left, and their cost here. done: the finished runs."""
+    again = {config.id for config in configs} if given.retrain else set()
+    done = [run for run in done if run.config.id not in again]
+    finished = {run.config.id for run in done}
+    left = [config for config in configs if config.id not in finished]
+    needed = in_order(left, {run.config.id for run in done if run.has_weights})  # no run builds on one without weights
+    print("\n".join(reports.settings(configs, finished)))
     print(
         f"{len(configs)} runs, {len(configs) - len(left)} of them finished; {len(needed) - len(left)} more that they "
         f"build on"
@@ -105,7 +111,8 @@ def _say_what_it_costs(configs, done, given):
 # --- options ---
 
 
-def add_train(commands):
+def add_train(commands: options.Commands) -> None:
+    """Add the command train."""
     parser = options.add_command(
         commands,
         "train",
@@ -115,14 +122,15 @@ def add_train(commands):
           python -m ltkd train --method ltkd --seed 1
           python -m ltkd train --dataset cifar100 --imbalance-factor 100 --teacher resnet32x4 --student resnet8x4
           python -m ltkd train --dataset path/to/folder --method bkd --image-size 32
-          A finished run is not trained again without --retrain; one that was stopped goes on where it stopped."""),
+          A finished run is not trained again without --retrain. A stopped run continues where it stopped."""),
     )
-    parser.add_argument("--dry-run", action="store_true", help="print every setting of the run, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print all settings of the run, and stop")
     options.add_settings(parser, repeated=False)
     options.add_places(parser)
 
 
-def add_sweep(commands):
+def add_sweep(commands: options.Commands) -> None:
+    """Add the command sweep."""
     parser = options.add_command(
         commands,
         "sweep",
@@ -132,20 +140,20 @@ def add_sweep(commands):
         + f"grids: {', '.join(names())}\n"
         + options.examples("""
           python -m ltkd sweep --method ce kd bkd ltkd --seed 0 1 2
-          python -m ltkd sweep ltkd-table1 --dry-run                     what the paper's Tab. 1 would cost here
+          python -m ltkd sweep ltkd-table1 --dry-run                     the cost of the paper's Tab. 1 here
           python -m ltkd sweep ltkd-table1 --method ltkd --imbalance-factor 100 --student resnet8x4
-          python -m ltkd sweep laptop --minutes 9 --jobs 2 --export laptop.zip     again and again, until it is done
-          Every option takes several values; a grid file holds the same, as name = [values]. One seed of everything
-          comes before the second. Beside a grid of a published table, --dataset, --imbalance-factor, --teacher,
-          --student and --method choose among its rows; any other option changes them all.
-          Exit code: 0 done, 1 some runs failed, or not one epoch was finished in the time, 3 time is up and some are
+          python -m ltkd sweep laptop --minutes 9 --jobs 2 --export laptop.zip     repeat until it is done
+          Each option takes several values; a grid file holds the same as name = [values]. All runs of the first seed
+          are trained before those of the second. With the grid of a published table, --dataset, --imbalance-factor,
+          --teacher, --student and --method choose among its rows; all other options change every row.
+          Exit code: 0 done; 1 some runs failed, or the time was too short for one epoch; 3 time is up and runs are
           left."""),
     )
-    parser.add_argument("grid", nargs="?", help="a grid by its name (below), or a TOML file of settings and lists")
+    parser.add_argument("grid", nargs="?", help="name of a grid (below), or a TOML file of settings and lists")
     options.add_option(parser, "jobs", JOBS, JOBS.help, default=JOBS.default)
     options.add_option(parser, "minutes", MINUTES, MINUTES.help, default=MINUTES.default)
     parser.add_argument("--export", metavar="FILE", help="export the finished runs to this file at the end")
-    parser.add_argument("--dry-run", action="store_true", help="list the runs, estimate what they cost here, and stop")
+    parser.add_argument("--dry-run", action="store_true", help="list the runs, estimate their cost here, and stop")
     options.add_settings(parser, repeated=True)
     options.add_places(parser)
 

@@ -1,4 +1,4 @@
-"""Checks a notebook's parameters, so that a wrong one stops its first cell with one clear sentence."""
+"""Checks the parameters of a notebook, so that a wrong one stops the notebook at its start with a clear error."""
 
 from dataclasses import replace
 from types import GenericAlias, ModuleType
@@ -7,20 +7,21 @@ from typing import Any
 from .._support.settings import Setting
 from ..errors import ConfigError, unknown
 
-CHECKED = "_parameters_checked"  # the name by which a namespace remembers that it was checked
+CHECKED = "_parameters_checked"  # set in a namespace after its first check
 JUPYTER_NAMES = {"In", "Out", "exit", "quit", "get_ipython", "open"}
 
 
 def check_parameters(namespace: dict[str, Any], /, **allowed: Any) -> None:
-    """Raise ConfigError unless `namespace`, a notebook's globals(), holds exactly the names of `allowed`, each valid.
+    """Check the parameters of a notebook. Call it in the cell after the parameters.
 
-    Call it in the cell after the parameters. allowed: {parameter: its values}. (low, high): a number in this range,
-    whole if both ends are; a list of names: one of them; str: any text; bool: True or False; [list of names] or
-    [(low, high)]: a list of at least one such value.
+    namespace: the notebook's globals(); allowed: the values of each parameter. (low, high): a number in this range,
+    whole if both bounds are; a list of names: one of them; str: any text; bool: True or False; [list of names] or
+    [(low, high)]: a list of at least one such value. Raises ConfigError for a parameter that is missing, unknown or has
+    a wrong value.
     """
     given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
     for name in given:
-        # When the cell is run again, the names of all later cells are there too.
+        # When the cell runs again, the namespace also holds the names of later cells.
         if name not in allowed and CHECKED not in namespace:
             raise unknown("parameter", name, allowed)
     for name, limits in allowed.items():
@@ -36,7 +37,7 @@ def _is_parameter(name: str, value: Any) -> bool:
 
 
 def _setting(limits: Any) -> Setting[Any]:
-    """The Setting that the short form of `check_parameters` stands for."""
+    """The Setting for the allowed values of one parameter."""
     if limits in (str, bool):
         return Setting(limits())
     if isinstance(limits, tuple):

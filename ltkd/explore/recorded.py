@@ -1,8 +1,8 @@
-"""Networks of ours that were trained once and recorded, so that a notebook shows the real thing at once.
+"""Recordings: the logits of trained networks that come with the project, so that notebooks need no training.
 
-A recording is a folder data/recorded/<name>: `index.json` (what it is, and the run of each network), `images.npz` (the
-labels of the recorded images, and which they are) and one folder a run, without weights. No image is in it. It is made
-by data/recorded/make_recording.py.
+A recording is a folder data/recorded/<name>: `index.json` (title, class names, and the run of each network),
+`images.npz` (labels and indices of the images) and one folder per run, without weights. It holds no images.
+data/recorded/make_recording.py writes it.
 """
 
 import json
@@ -24,11 +24,11 @@ def recordings() -> list[str]:
 
 
 def recording(name: str) -> SavedLogits:
-    """The recording called `name`. Raises DataError without a checkout, ConfigError for an unknown name."""
+    """The recording called `name`. Raises ConfigError for an unknown name, DataError if there are no recordings."""
     if not (_folder() / name / INDEX).is_file():
         if not recordings():
             raise DataError(
-                f"there is no recording in {_folder()}: recordings come with a checkout of the project, not with an "
+                f"there is no recording in {_folder()}: recordings come with a checkout of the project, not with the "
                 f"installed package; work in a checkout, or copy its data/recorded there"
             )
         raise unknown("recording", name, recordings())
@@ -36,10 +36,10 @@ def recording(name: str) -> SavedLogits:
 
 
 def read_recording(folder: str | Path) -> SavedLogits:
-    """The recording in a folder: a teacher and its students on the same images, in the same order, and their runs.
+    """The recording in a folder: logits of a teacher and its students on the same images, and their runs.
 
-    The training images are in a random order, as one epoch shows them; of some networks only the first of them are
-    recorded. The test images are balanced, some of each class. Raises OSError if a file is missing.
+    The training images are in random order; some networks have only the first of them. The test images are a balanced
+    part of the test set. Raises OSError if a file is missing.
     """
     folder = Path(folder)
     index, images = json.loads((folder / INDEX).read_text()), np.load(folder / IMAGES)
@@ -52,5 +52,5 @@ def read_recording(folder: str | Path) -> SavedLogits:
     return SavedLogits(networks, images["class_counts"], index["class_names"], runs=runs, title=index["title"])
 
 
-def _folder():
+def _folder() -> Path:
     return project_folder() / "data" / "recorded"

@@ -1,13 +1,13 @@
-"""The run store: one folder a run, every file written whole or not at all.
+"""The run store: one folder per run. Each file is written completely or not at all.
 
-- config.json: what determines the run
-- checkpoint.pt: while unfinished, the state after the last epoch stored
+- config.json: all settings that determine the run
+- checkpoint.pt: the training state after the last stored epoch; only while the run is unfinished
 - student.safetensors: the trained weights
-- logits.npz: test logits and labels of the last epoch, training images of each class
-- test.npz: of an imported run, in place of the two files above: training images, hits and confusion of the classes
-- history.parquet: one row an epoch
-- result.json: written last, so that its presence means the run is finished
-- .claim: while unfinished, the lock of the process that trains it
+- logits.npz: test logits and labels of the last epoch, and the number of training images per class
+- test.npz: replaces the two files above in an imported run: training images and hits per class, confusion matrix
+- history.parquet: one row per epoch
+- result.json: written last; a run with this file is finished
+- .claim: lock of the process that trains the run; only while the run is unfinished
 """
 
 from .run import REPORTED, Run, checkpoint_bytes, predict, runs_folder

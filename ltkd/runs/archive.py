@@ -1,10 +1,10 @@
-"""Finished runs in one small file, to carry them from machine to machine.
+"""Exports finished runs to one small file, and imports them on another machine.
 
-The file is a zip of ordinary run folders without weights and logits: config.json, result.json, history.parquet without
-the teacher's mass in every batch (nine tenths of its size), and test.npz, which holds the training images of each
-class, the test images that were classified correctly and, up to MOST_CLASSES classes, the whole confusion.
+The file is a zip of run folders without weights and logits. Each has config.json, result.json, history.parquet without
+the teacher's mass per batch (90 % of its size), and test.npz: training images and hits per class and, for up to
+MOST_CLASSES classes, the confusion matrix.
 
-Such a file may come from anybody. `unpack` checks every byte of it before it writes the first one.
+The file may come from an untrusted source: `unpack` checks all of it before it writes anything.
 """
 
 import io
@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,35 +28,39 @@ from .run import Run, parse_json, problem_of
 from .store import all_runs
 
 PARTS = ("config.json", "result.json", "history.parquet", "test.npz")
-ARRAYS = {"class_counts": 1, "hits": 1, "confusion": 2}  # dimensions in test.npz
+ARRAYS = {"class_counts": 1, "hits": 1, "confusion": 2}  # array in test.npz: its number of dimensions
 MASSES = ("teacher_mass", "rebalanced_mass")
-MOST_CLASSES = 200  # with a confusion matrix: 40,000 small numbers
+MOST_CLASSES = 200  # the most classes with a confusion matrix, which then has 40,000 numbers
 MEMBER, TOTAL = 2**24, 2**30  # bytes: the largest unpacked size of one member, and of a file
-EPOCHS, COLUMNS = 10**5, 10**3  # the most of a history
-ROUNDING = 0.01  # per cent, between a result and the confusion beside it
-STAMP = (1980, 1, 1, 0, 0, 0)  # zip's first date, so that the same runs make the same file
+EPOCHS, COLUMNS = 10**5, 10**3  # the most rows and columns of a history
+ROUNDING = 0.01  # per cent: the largest difference of the accuracies in result.json and test.npz
+STAMP = (1980, 1, 1, 0, 0, 0)  # a fixed date, so that the same runs make the same file
+Parts = dict[str, bytes]  # the files of one run: {name: content}
 
 
 def pack(finished: Iterable[Run], file: str | Path) -> tuple[list[str], list[str]]:
-    """Add finished runs to a file, which is made if it is not there. A run that is in it already stays as it is.
+    """Export finished runs to a file; a new file is created. Runs that the file already holds do not change.
 
-    Returns the names of the runs that were added, and of those that were in the file before. Raises RunError if the
-    file is damaged or cannot be written, or a part of a run cannot be read; then the file stays as it was.
+    Returns the names of the runs that were added, and of those that were there before. Raises RunError, and leaves the
+    file as it is, if the file is damaged or cannot be written or if a run cannot be read.
     """
     with _refusing(file):
         there = _folders(file) if Path(file).exists() else {}
-    finished = {run.config.name: run for run in finished}
-    added = [name for name in finished if name not in there]
+    by_name = {run.config.name: run for run in finished}
+    added = [name for name in by_name if name not in there]
     for name in added:
-        there[name] = _parts(Run(finished[name].folder, finished[name].config))  # one that lets its arrays go
+        there[name] = _parts(Run(by_name[name].folder, by_name[name].config))  # a copy, to free its arrays afterwards
     if added:
         write_bytes(file, _zipped(there))
-    return added, [name for name in finished if name not in added]
+    return added, [name for name in by_name if name not in added]
 
 
 class Imported(NamedTuple):
-    """Names of the runs that were added, and of those that were in the folder before; and the latter's accuracies where
-    they differ: {name: (here, there)}, of all test images, in per cent; here is None if the run is not finished."""
+    """The outcome of an import.
+
+    added: names of the new runs; kept: names of the runs that were in the folder before; differing: kept runs with
+    another accuracy in the file, {name: (here, there)}, in per cent over all test images; None: not finished here.
+    """
 
     added: list[str]
     kept: list[str]
@@ -64,12 +68,14 @@ class Imported(NamedTuple):
 
 
 def unpack(files: Iterable[str | Path], folder: str | Path) -> Imported:
-    """Add the runs of files that `pack` wrote to a folder of runs, each as a folder of its own.
+    """Import the runs of files that `pack` wrote: each becomes a run folder in `folder`.
 
-    A run that is there stays as it is. Raises RunError in one sentence if any file is damaged, holds something else
-    than runs, or is too large, or if the folder cannot be written; no run is added if a file is at fault.
+    Runs that the folder already holds do not change. Raises RunError, and adds no run, if a file is damaged, too large
+    or holds anything but runs. Raises RunError if the folder cannot be written.
     """
-    folder, wanted, differing = Path(folder), {}, {}
+    folder = Path(folder)
+    wanted: dict[str, Parts] = {}
+    differing: dict[str, tuple[float | None, float]] = {}
     accuracies = {run.config.name: run.result["last"]["all"] for run in all_runs(folder) if run.finished}
     for file in files:
         with _refusing(file):
@@ -87,8 +93,8 @@ def unpack(files: Iterable[str | Path], folder: str | Path) -> Imported:
     return Imported(list(added), kept, differing)
 
 
-def _write(runs, folder):
-    """Write run folders under a temporary name, then rename each: a kill leaves only whole runs."""
+def _write(runs: dict[str, Parts], folder: Path) -> None:
+    """Write run folders under a temporary name, then rename each: a killed process leaves no incomplete run."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(prefix=".importing-", dir=folder) as new:
@@ -96,20 +102,20 @@ def _write(runs, folder):
                 Path(new, name).mkdir()
                 for part, data in parts.items():
                     Path(new, name, part).write_bytes(data)
-            os.sync()  # once for all files
+            os.sync()  # one call for all files
             for name in runs:
                 os.rename(Path(new, name), folder / name)
     except OSError as error:
-        why = error.strerror or error
-        raise RunError(f"cannot write {folder}: {why}; make room or choose another --runs folder") from error
+        why = error.strerror or str(error)
+        raise RunError(f"cannot write {folder}: {why}; free disk space or choose another --runs folder") from error
 
 
-# --- reading what may be hostile ---
+# --- reading untrusted files ---
 
 
 @contextmanager
-def _refusing(file):
-    """Turn every error into a RunError of one sentence: each format has its own errors for what is damaged."""
+def _refusing(file: str | Path) -> Iterator[None]:
+    """Turn every error into a RunError of one sentence: each file format has its own errors for damaged files."""
     try:
         yield
     except Exception as error:
@@ -117,13 +123,13 @@ def _refusing(file):
         raise RunError(f"nothing was stored: {file}: {why}; export the runs again to a new file") from error
 
 
-def _folders(file):
-    """{name of a run: {part: bytes}} of a file of runs, whose names and sizes are checked, but not what is inside."""
-    found = {}
+def _folders(file: str | Path) -> dict[str, Parts]:
+    """The parts of each run in a file, by the run's name. Checks names and sizes, not the content."""
+    found: dict[str, Parts] = {}
     for name, data in _members(file):
         run, _, part = name.partition("/")
         if part not in PARTS or not run or run.startswith(".") or "\\" in run:
-            raise ValueError(f"it holds {name!r}, which is no part of a run")
+            raise ValueError(f"it holds {name!r}, which is not part of a run")
         found.setdefault(run, {})[part] = data
     for run, parts in found.items():
         if missing := [part for part in PARTS if part not in parts]:
@@ -133,45 +139,50 @@ def _folders(file):
     return found
 
 
-def _members(file) -> Iterator[tuple[str, bytes]]:
-    """(name, bytes) of each member of a zip. Raises an error of any kind for what `pack` never writes, and as soon as a
-    member or all together are larger than allowed, whatever size the file states."""
-    seen, left = set(), TOTAL
+def _members(file: str | Path | io.BytesIO) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each member of a zip file.
+
+    Raises any type of error for a member that `pack` never writes, and for too large members. Counts the unpacked
+    bytes, because the sizes that the file states may be wrong.
+    """
+    seen: set[str] = set()
+    left = TOTAL
     with zipfile.ZipFile(file) as packed:
         for info in packed.infolist():
             name = info.filename
             if name in seen:
                 raise ValueError(f"it holds {name!r} twice")
             if info.flag_bits & 0x41 or info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"{name!r} is encrypted, or compressed in another way than deflate")
+                raise ValueError(f"{name!r} is encrypted, or not compressed with deflate")
             if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-                raise ValueError(f"{name!r} is no ordinary file")
+                raise ValueError(f"{name!r} is not an ordinary file")
             with packed.open(info) as member:
                 data = member.read(min(MEMBER, left) + 1)
             left -= len(data)
             if len(data) > MEMBER or left < 0:
-                raise ValueError(f"it unpacks to more than {MEMBER >> 20} MiB a member, or {TOTAL >> 20} MiB in all")
+                raise ValueError(
+                    f"it unpacks to more than {MEMBER >> 20} MiB per member, or {TOTAL >> 20} MiB in total"
+                )
             seen.add(name)
             yield name, data
 
 
-def _checked(name, parts):
-    """The accuracy on all test images of a run that comes from elsewhere, if all its parts are sound and agree. Raises
-    an error of any kind."""
+def _checked(name: str, parts: Parts) -> float:
+    """Check the parts of a run; return its accuracy on all test images, in per cent. Raises any type of error."""
     result = parse_json(parts["result.json"])
     if (found := RunConfig.from_dict(parse_json(parts["config.json"])).name) != name:
-        raise ValueError(f"the config.json of {name!r} is that of another run ({found})")
+        raise ValueError(f"the config.json of {name!r} belongs to another run ({found})")
     if problem := problem_of(result):
         raise ValueError(f"the result.json of {name!r} {problem}")
     _check_history(parts["history.parquet"])
-    accuracy, told = result["last"]["all"], _check_arrays(parts["test.npz"], len(result.get("class_names", ())))
-    if told is not None and not math.isclose(accuracy, told, abs_tol=ROUNDING):
-        raise ValueError(f"{name!r} has {accuracy:.2f} % in result.json, but {told:.2f} % in test.npz")
+    accuracy, counted = result["last"]["all"], _check_arrays(parts["test.npz"], len(result.get("class_names", ())))
+    if counted is not None and not math.isclose(accuracy, counted, abs_tol=ROUNDING):
+        raise ValueError(f"{name!r} has {accuracy:.2f} % in result.json, but {counted:.2f} % in test.npz")
     return accuracy
 
 
-def _check_history(data):
-    """Raise unless a parquet file is a history of numbers; its size is looked at before it is read."""
+def _check_history(data: bytes) -> None:
+    """Raise an error if a parquet file is not a history of numbers. Checks its unpacked size before reading it."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -179,24 +190,28 @@ def _check_history(data):
     about = file.metadata
     size = sum(about.row_group(i).total_byte_size for i in range(about.num_row_groups))
     if not 0 < about.num_rows <= EPOCHS or about.num_columns > COLUMNS or size > MEMBER:
-        raise ValueError(f"a history.parquet has no epochs, or more than {EPOCHS}, or {COLUMNS} columns")
+        raise ValueError(
+            f"a history.parquet must have 1 to {EPOCHS} rows, at most {COLUMNS} columns and {MEMBER >> 20} MiB"
+        )
     table, types = file.read(use_threads=False), pa.types
     numbers = (types.is_floating(kind) or types.is_integer(kind) or types.is_null(kind) for kind in table.schema.types)
     if "epoch" not in table.column_names or not all(numbers):
-        raise ValueError("a history.parquet holds something else than numbers, or no epochs")
+        raise ValueError("a history.parquet must hold numbers only, and a column 'epoch'")
 
 
-def _check_arrays(data, classes):
-    """The accuracy in per cent that a test.npz amounts to, None if it has no confusion. Raises unless its arrays have
-    the shapes of so many classes (any number if 0)."""
-    dict(_members(io.BytesIO(data)))  # not too large
+def _check_arrays(data: bytes, classes: int) -> float | None:
+    """Check a test.npz; return its accuracy in per cent, None if it holds no confusion matrix.
+
+    classes: the number of classes; 0: any. Raises any type of error.
+    """
+    dict(_members(io.BytesIO(data)))  # checks the unpacked size
     arrays = dict(np.load(io.BytesIO(data), allow_pickle=False))
     if not {"class_counts", "hits"} <= set(arrays) <= set(ARRAYS):
-        raise ValueError(f"a test.npz must hold {', '.join(ARRAYS)}")
+        raise ValueError("a test.npz must hold class_counts and hits, may hold confusion, and nothing else")
     classes = classes or len(arrays["hits"])
     for name, array in arrays.items():
         if array.shape != (classes,) * ARRAYS[name] or array.dtype.kind not in "iu" or array.min(initial=0) < 0:
-            raise ValueError(f"{name} in test.npz must hold counts of {classes} classes")
+            raise ValueError(f"{name} in test.npz must hold counts for {classes} classes")
     if (confusion := arrays.get("confusion")) is None:
         return None
     if not confusion.any() or (confusion.diagonal() != arrays["hits"]).any():
@@ -207,39 +222,39 @@ def _check_arrays(data, classes):
 # --- writing ---
 
 
-def _parts(run):
-    """The files of a run as they are packed: {part: bytes}."""
-    if not run.has_logits and (run.folder / "test.npz").is_file():  # imported before
+def _parts(run: Run) -> Parts:
+    """The files of a run as they are exported."""
+    if not run.has_logits and (run.folder / "test.npz").is_file():  # the run was imported
         return {part: run.read(part) for part in PARTS}
     history = run.read("history.parquet", _without_masses)
     parts = _json(run.config.to_dict()), _json(portable(run.result)), history, _test(run)
     return dict(zip(PARTS, parts, strict=True))
 
 
-def portable(result: dict) -> dict:
-    """A run's result without the folder that its data were found in, which means nothing elsewhere."""
+def portable(result: dict[str, Any]) -> dict[str, Any]:
+    """A run's result without the folder of its data, which has no meaning on another machine."""
     return result | {"source": result["source"].split(" in ")[0]}
 
 
-def _json(record):
+def _json(record: dict[str, Any]) -> bytes:
     return (json.dumps(record, indent=1) + "\n").encode()
 
 
-def _without_masses(data):
-    """The history without the masses of its batches, as parquet."""
+def _without_masses(data: bytes) -> bytes:
+    """A history.parquet without the group masses per batch."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     file, buffer = pq.ParquetFile(pa.BufferReader(data)), pa.BufferOutputStream()
     kept = file.read([name for name in file.schema_arrow.names if name not in MASSES], use_threads=False)
-    # Columns of a few hundred numbers need neither dictionaries nor statistics, and the zip compresses all of them.
+    # The zip compresses all columns, and so few numbers need no dictionaries and no statistics.
     pq.write_table(kept, buffer, compression="none", store_schema=False, use_dictionary=False, write_statistics=False)
     return buffer.getvalue().to_pybytes()
 
 
-def _test(run):
-    """test.npz of a run that has logits."""
-    arrays = {"class_counts": run.class_counts, "hits": run.per_class}
+def _test(run: Run) -> bytes:
+    """The test.npz of a run that has logits."""
+    arrays: dict[str, Any] = {"class_counts": run.class_counts, "hits": run.per_class}
     if len(run.class_counts) <= MOST_CLASSES:
         arrays["confusion"] = run.confusion
     buffer = io.BytesIO()
@@ -247,7 +262,7 @@ def _test(run):
     return buffer.getvalue()
 
 
-def _zipped(runs):
+def _zipped(runs: dict[str, Parts]) -> bytes:
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as packed:
         for name in sorted(runs):

@@ -1,18 +1,20 @@
-"""A run: its folder, and what can be read from it."""
+"""Run: one stored run, with its config, result, history, logits and weights."""
 
 import copy
 import io
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import nn
 
 from .. import methods, models
 from .._support.ambient import torch_defaults
@@ -22,34 +24,40 @@ from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
-_RETRAIN = "train it here to have it: fit(run.config, weights=True)"
+_RETRAIN = "train this run here: fit(run.config, weights=True)"
 OPTIONAL = {"student.safetensors": "weights", "logits.npz": "logits", "test.npz": "logits"}  # see Run
 
 
 def runs_folder(folder: str | Path | None = None) -> Path:
-    """The folder that holds the runs: `folder`, else LTKD_RUNS, else `runs` of the project."""
+    """The folder of all runs: `folder`, else the variable LTKD_RUNS, else the project's folder `runs`."""
     return Path(folder or os.environ.get("LTKD_RUNS") or project_folder() / "runs").expanduser()
 
 
 class Run:
     """A stored run, finished or not. Open one with `Run.open(config, folder)` or `Run.load(its_folder)`.
 
-    A finished run that was imported or recorded may lack its weights (student.safetensors), and may hold test.npz in
-    place of logits.npz: then `class_counts`, `per_class` and `confusion` are there, and `logits` and `model` raise
-    RunError.
+    An imported or recorded run may lack its weights (student.safetensors): then `model` and `predict` raise RunError.
+    It may hold test.npz in place of logits.npz: then `class_counts`, `per_class` and `confusion` still work, and
+    `logits` and `labels` raise RunError.
     """
 
-    def __init__(self, folder, config):
+    def __init__(self, folder: str | Path, config: RunConfig) -> None:
         self.folder, self.config = Path(folder), config
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         state = "finished" if self.finished else "unfinished"
         return f"Run({self.config.name}, {state})"
 
     @classmethod
-    def open(cls, config, runs=None):
-        """The run of this config in the folder `runs`, whether it is there already or not."""
+    def open(cls, config: RunConfig, runs: str | Path | None = None) -> Self:
+        """The run of this config in the folder `runs` (None: see `runs_folder`); the run need not exist yet.
+
+        Raises RunError if its folder cannot be read or holds another run.
+        """
         folder = runs_folder(runs) / config.name
         if (folder / "config.json").is_file():
             run = cls.load(folder)
@@ -62,38 +70,41 @@ class Run:
         return cls(folder, config)
 
     @classmethod
-    def load(cls, folder: str | Path) -> "Run":
+    def load(cls, folder: str | Path) -> Self:
         """The run stored in `folder`. Raises RunError if its config.json or result.json cannot be read."""
         try:
             run = cls(folder, RunConfig.from_dict(parse_json((Path(folder) / "config.json").read_bytes())))
-        except Exception as error:  # a config that somebody edited may raise anything
+        except Exception as error:  # an edited config may raise any error
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
         if run.finished and (problem := problem_of(run.result)):
             raise RunError(f"{folder} is not a run of this version: its result.json {problem}")
         return run
 
     @contextmanager
-    def claimed(self, meanwhile=lambda: None):
-        """Within it, no other process trains this run: where one does, this waits until it is done, and calls
+    def claimed(self, meanwhile: Callable[[], object] = lambda: None) -> Iterator[None]:
+        """Context manager: no other process trains this run inside it. If one does, waits until it ends and calls
         `meanwhile` every few seconds."""
         claim = self.folder / ".claim"
-        with alone(claim, f"waiting for another process, which trains {self.config.name}", meanwhile):
+        with alone(claim, f"waiting for another process that trains {self.config.name}", meanwhile):
             yield
-            if self.finished:  # whoever waits for it has nothing left to train, whichever file it locks
+            if (
+                self.finished
+            ):  # a waiting process then has nothing to train, so it does not matter if it locks a new file
                 with suppress(OSError):
                     claim.unlink()
 
-    def start(self):
-        """Make the run's folder."""
+    def start(self) -> None:
+        """Create the run's folder with its config.json."""
         self._write_json("config.json", self.config.to_dict())
 
     @property
     def finished(self) -> bool:
+        """True if the run has a result."""
         return (self.folder / "result.json").is_file()
 
     @property
     def has_weights(self) -> bool:
-        """True if the student's weights are stored: only then can the run teach or be continued."""
+        """True if the student's weights are stored. Other runs can build on this run only then."""
         return (self.folder / "student.safetensors").is_file()
 
     @property
@@ -107,29 +118,31 @@ class Run:
         return (self.folder / "result.json").stat().st_mtime
 
     @cached_property
-    def result(self):
-        """What came out: accuracies of the last and the best epoch, data, hardware, recipe, overrides, assumptions."""
+    def result(self) -> dict[str, Any]:
+        """The content of result.json: accuracies of the last and the best epoch in per cent, data, hardware, recipe,
+        overrides and assumptions. Raises RunError if the run is not finished."""
         return self.read("result.json", parse_json)
 
     @cached_property
-    def history(self):
-        """One row an epoch (DataFrame): lr, loss and its terms, train_ and test_ accuracies per group, the parts of the
-        KL divergence, and in `teacher_mass` and `rebalanced_mass` one list a batch of its summed group mass."""
+    def history(self) -> "pd.DataFrame":
+        """One row per epoch: learning rate, loss and its terms, train_ and test_ accuracies per group, and the parts of
+        the KL divergence. `teacher_mass` and `rebalanced_mass` hold one list per batch: the group mass summed over the
+        batch. Raises RunError if the run is not finished."""
         import pandas as pd
 
         return self.read("history.parquet", lambda data: pd.read_parquet(io.BytesIO(data)))
 
     @cached_property
-    def _arrays(self):
+    def _arrays(self) -> dict[str, np.ndarray]:
         return self.read("logits.npz", _parse_arrays)
 
     @cached_property
-    def _counts(self):
+    def _counts(self) -> dict[str, np.ndarray]:
         return self.read("test.npz", _parse_arrays)
 
     @property
     def logits(self) -> np.ndarray:
-        """The student's logits on the test set, last epoch: float32 (N, C). Raises RunError if they are not stored."""
+        """The student's test logits after the last epoch: float32 (N, C). Raises RunError if they are not stored."""
         return self._arrays["logits"].astype(np.float32, copy=False)
 
     @property
@@ -139,12 +152,12 @@ class Run:
 
     @property
     def class_counts(self) -> np.ndarray:
-        """Training images of each class: (C,)."""
+        """Number of training images per class: (C,)."""
         return (self._arrays if self.has_logits else self._counts)["class_counts"]
 
     @property
     def per_class(self) -> np.ndarray:
-        """Test images of each class that were classified correctly, last epoch: int (C,)."""
+        """Number of correctly classified test images per class after the last epoch: int (C,)."""
         if not self.has_logits:
             return self._counts["hits"]
         hits = self.logits.argmax(1) == self.labels
@@ -152,8 +165,10 @@ class Run:
 
     @property
     def confusion(self) -> np.ndarray:
-        """Test images by true class (rows) and predicted class (columns), last epoch: int (C, C). Raises RunError for
-        a run of very many classes that was imported."""
+        """Number of test images by true class (rows) and predicted class (columns) after the last epoch: int (C, C).
+
+        Raises RunError for an imported run with too many classes (`archive.MOST_CLASSES`).
+        """
         if not self.has_logits:
             if "confusion" not in self._counts:
                 raise RunError(f"{self.folder}/test.npz holds no confusion of so many classes; {_RETRAIN}")
@@ -163,67 +178,80 @@ class Run:
         return pairs.reshape(classes, classes).astype(np.int32)
 
     @torch_defaults()
-    def model(self, network=None):
-        """The trained student in evaluation mode, as its method made it of the network. `network`: a module of the same
-        shape, needed where the student was a module of the caller's."""
+    def model(self, network: nn.Module | None = None) -> nn.Module:
+        """The trained student in evaluation mode, with the layers that its method adds.
+
+        network: a module with the same layers; needed only if the student was the user's own module. It is copied.
+        Raises RunError if the weights are not stored, or if `network` is needed and missing.
+        """
         if network is None:
             if self.config.student.startswith(CUSTOM):
-                raise RunError(f"the student {self.config.student} was your own module: pass one like it as network=")
+                raise RunError(f"the student {self.config.student} is your own module: pass one like it as network=")
             network = models.build(self.config.student, **self.result["shape"], pretrained=False)
         else:
-            network = copy.deepcopy(network)  # the method may change it
-        with own_randomness("cpu", 0):  # what a method adds to the network is drawn, and then replaced
+            network = copy.deepcopy(network)  # the method may change the module
+        with own_randomness("cpu", 0):  # layers that the method adds start random, until the weights are loaded
             network = self._wrapped(network, self.config)
         network.load_state_dict(self.read("student.safetensors", load_tensors))
         return network.eval()
 
-    def _wrapped(self, network, config):
-        """The network as the method of this config makes it of what the training before leaves."""
+    def _wrapped(self, network: nn.Module, config: RunConfig) -> nn.Module:
+        """The network with the layers that the methods of all stages add, the first stage first."""
         if (parent := config.for_parent()) is not None:
             network = self._wrapped(network, parent)
         task = methods.Task.of(self.result["shape"], self.class_counts, config.n_groups, config.epochs)
         return methods.method_class(config.method)(task, **config.options).wrap(network)
 
     @torch_defaults()
-    def predict(self, images, network=None):
-        """The trained student's logits on uint8 images (N, channels, side, side): float32 array (N, C)."""
+    def predict(self, images: torch.Tensor | np.ndarray, network: nn.Module | None = None) -> np.ndarray:
+        """The trained student's logits on images: float32 (N, C).
+
+        images: uint8 (N, channels, side, side), not normalized; network: as for `model`. Raises ConfigError for images
+        of another type or shape, RunError if the weights are not stored.
+        """
         images, shape = torch.as_tensor(images), self.result["shape"]
         needed = (shape["in_channels"], shape["image_size"], shape["image_size"])
         if images.dtype != torch.uint8 or images.shape[1:] != needed:
             raise ConfigError(
-                f"images are {images.dtype} {tuple(images.shape)}: must be torch.uint8 of 0 to 255, (N, {needed[0]}, "
-                f"{needed[1]}, {needed[2]})"
+                f"images are {images.dtype} {tuple(images.shape)}: must be torch.uint8 from 0 to 255, of shape "
+                f"(N, {needed[0]}, {needed[1]}, {needed[2]})"
             )
         normalize = Normalizer(**self.result["normalization"])
         return predict(self.model(network), (normalize(batch) for batch in images.split(500)))
 
-    def load_checkpoint(self) -> dict | None:
-        """The state stored last, or None. Beside a result it counts only if it is newer: then it belongs to the
-        training that is to replace that result."""
+    def load_checkpoint(self) -> dict[str, Any] | None:
+        """The last stored training state; None if there is none, or if the result is newer.
+
+        A state newer than the result belongs to a retraining, which will replace that result. Raises RunError if the
+        file is damaged.
+        """
         path = self.folder / "checkpoint.pt"
         if not path.is_file() or (self.finished and path.stat().st_mtime <= self.finished_at):
             return None
         try:
             return torch.load(path, weights_only=True, map_location="cpu")
-        except Exception as error:  # torch raises anything from EOFError to KeyError here
-            raise RunError(f"{path} is damaged ({error}); remove it to train this run from its beginning") from error
+        except Exception as error:  # torch raises many types of errors here
+            raise RunError(f"{path} is damaged ({error}); remove it to train this run from the first epoch") from error
 
-    def save_checkpoint(self, state):
-        """Replace the stored state by `state`, as `checkpoint_bytes` made it."""
+    def save_checkpoint(self, state: bytes) -> None:
+        """Replace the stored training state. state: the output of `checkpoint_bytes`."""
         write_bytes(self.folder / "checkpoint.pt", state)
 
     def finish(
         self,
-        network: torch.nn.Module,
+        network: nn.Module,
         logits: np.ndarray,
         labels: np.ndarray,
         class_counts: np.ndarray,
-        history: list[dict],
-        result: dict,
+        history: list[dict[str, Any]],
+        result: dict[str, Any],
     ) -> None:
-        """Store the outcome, `result.json` last; then remove the checkpoint and what killed processes left.
+        """Store the outcome of the training, result.json last; then remove the checkpoint and temporary files.
 
-        The result of an earlier training, or of an import, is removed first, so that old and new never mix.
+        An older result is removed first, so that old and new files never mix.
+
+        network: the trained student; logits (N, C) and labels (N,): of the test set, after the last epoch;
+        class_counts (C,): number of training images per class; history: one dict per epoch; result: see `result`.
         """
         (self.folder / "result.json").unlink(missing_ok=True)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
@@ -240,70 +268,72 @@ class Run:
         for name in ("result", "history", "_arrays", "_counts"):
             self.__dict__.pop(name, None)
 
-    def _write_json(self, name, record):
+    def _write_json(self, name: str, record: dict[str, Any]) -> None:
         write_bytes(self.folder / name, (json.dumps(record, indent=2) + "\n").encode())
 
-    def read(self, name: str, decode: Callable = bytes) -> object:
-        """What `decode` makes of the bytes of one of the run's files. Raises RunError if the file is missing, or if
-        `decode` raises."""
+    def read(self, name: str, decode: Callable[[bytes], Any] = bytes) -> Any:
+        """The decoded content of one of the run's files. Raises RunError if the file is missing or `decode` fails."""
         path = self.folder / name
         if not path.is_file():
             raise RunError(f"{path} is missing; {self._why_missing(name)}")
         try:
             return decode(path.read_bytes())
-        except Exception as error:  # every format has its own errors for a file that was cut off
+        except Exception as error:  # each file format has its own errors for damaged files
             raise RunError(f"{path} is damaged ({error}); remove {self.folder} to train this run again") from error
 
-    def _why_missing(self, name):
+    def _why_missing(self, name: str) -> str:
         if not self.finished:
-            return "this run is not finished: fit() its config to go on"
+            return "this run is not finished: continue it with fit(run.config)"
         if name in OPTIONAL:
             return f"this run was stored without its {OPTIONAL[name]}; {_RETRAIN}"
         return "this run is damaged"
 
 
-def parse_json(data: bytes) -> object:
-    """The value of a JSON text. NaN, which is not JSON, is read as None, for the sake of older results. Raises
-    ValueError if it is no JSON."""
+def parse_json(data: bytes) -> Any:
+    """The value of a JSON text. NaN, which older results contain, becomes None. Raises ValueError for invalid JSON."""
     try:
         return json.loads(data, parse_constant={"NaN": None}.__getitem__)
     except (KeyError, RecursionError) as error:
-        raise ValueError(f"no JSON: {error}") from error
+        raise ValueError(f"invalid JSON: {error}") from error
 
 
 def problem_of(result: object) -> str | None:
-    """What makes a result.json unfit for a table; None if nothing does. None as an accuracy is that of a group without
-    test images."""
+    """What is wrong with the content of a result.json; None if it can be shown in a table.
+
+    An accuracy may be None: its group has no test images.
+    """
+    if not isinstance(result, dict):
+        return "is not a JSON object"
     for epoch in ("last", "best"):
-        scores = result.get(epoch) if isinstance(result, dict) else None
+        scores = result.get(epoch)
         scores = [scores.get(name) for name in REPORTED] if isinstance(scores, dict) else [None]
         if scores[0] is None or not all(s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores):
-            return f"has no accuracies from 0 to 100 of its {epoch} epoch"
+            return f"has no accuracies from 0 to 100 for its {epoch} epoch"
     for name in ("name", "train_fingerprint"):
         if not isinstance(result.get(name, ""), str):
-            return f"has a {name} that is no text"
+            return f"has a {name} that is not text"
     return None
 
 
-def _parse_arrays(data):
+def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:
     return dict(np.load(io.BytesIO(data), allow_pickle=False))
 
 
 @torch.no_grad()
-def predict(network, batches):
-    """A network's logits on batches of normalised images (B, channels, H, W), in evaluation mode: float32 (N, C)."""
+def predict(network: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarray:
+    """A network's logits in evaluation mode: float32 (N, C). batches: normalized images (B, channels, H, W)."""
     network.eval()
     return torch.cat([network(images) for images in batches]).float().cpu().numpy()
 
 
-def checkpoint_bytes(state):
-    """A state of tensors and plain values as bytes, which later steps of training cannot change."""
+def checkpoint_bytes(state: dict[str, Any]) -> bytes:
+    """A training state as bytes, which later training steps cannot change. state: tensors and plain values."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def _parquet(rows):
+def _parquet(rows: list[dict[str, Any]]) -> bytes:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

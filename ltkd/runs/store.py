@@ -1,4 +1,4 @@
-"""All runs of a folder, which holds one folder a run."""
+"""Reading all runs of a folder that holds one folder per run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,22 +14,23 @@ Folders = str | Path | list | tuple | None
 
 
 class Store(NamedTuple):
-    """The runs of one or several folders, and what cannot be read there: {path: why}."""
+    """The runs of one or several folders. strangers: the paths that cannot be read, each with its error."""
 
     runs: list[Run]
     strangers: dict[Path, RunError]
 
 
 def read_store(folder: Folders = None) -> Store:
-    """Every run stored in `folder`, finished or not, by name, and the folders whose runs cannot be read.
+    """All runs of one or several folders, finished or not, sorted by name, and the paths that cannot be read.
 
-    Those are damaged, of another version, or of a method that is not in METHODS now or has other code now. Other
-    folders are passed over.
+    A run cannot be read if it is damaged, comes from another version, or its method is not in METHODS or has changed
+    its code. Folders without a config.json are ignored. If several folders hold the same run, the first finished one
+    counts, else the first.
 
-    folder: one folder or several; None as for `runs_folder`. A run that several folders hold is taken from the first
-    where it is finished, else from the first. Raises RunError for a file in place of a folder.
+    folder: one folder or several; None: see `runs_folder`. Raises RunError if a folder is a file.
     """
-    found, strangers = {}, {}
+    found: dict[str, Run] = {}
+    strangers: dict[Path, RunError] = {}
     for path in _candidates(folder):
         try:
             run = _load(path)
@@ -42,21 +43,22 @@ def read_store(folder: Folders = None) -> Store:
 
 
 def all_runs(folder: Folders = None) -> list[Run]:
-    """Every run stored in `folder` that can be read, finished or not: see `read_store`."""
+    """All readable runs of one or several folders, finished or not: see `read_store`."""
     return read_store(folder).runs
 
 
 def recorded_runs() -> Path:
-    """The folder of the project's own runs. Raises DataError without a checkout."""
+    """The folder of the project's own runs. Raises DataError if the package is installed without its checkout."""
     folder = project_folder() / "data" / "recorded" / "runs"
     if not folder.is_dir():
-        raise DataError("the project's own runs (data/recorded/runs) come with a checkout of it, not with the package")
+        raise DataError(
+            "the project's own runs (data/recorded/runs) come with a checkout, not with the installed package"
+        )
     return folder
 
 
-def _candidates(folder) -> Iterator[Path]:
-    """The folders that hold a config.json, and the files of exported runs beside them. A folder whose name begins with
-    a dot is one that an import has not finished."""
+def _candidates(folder: Folders) -> Iterator[Path]:
+    """The folders with a config.json, and the zip files. A name with a leading dot marks an unfinished import."""
     for place in map(runs_folder, folder if isinstance(folder, list | tuple) else [folder]):
         if place.is_file():
             raise RunError(f"{place} is a file: {_IMPORT.format(file=place)}")
@@ -64,22 +66,19 @@ def _candidates(folder) -> Iterator[Path]:
         yield from sorted(place.glob("*.zip"))
 
 
-def _load(path):
+def _load(path: Path) -> Run:
+    """The run in a folder. Raises RunError for a zip file, and for a run whose method had other code."""
     if path.suffix == ".zip" and path.is_file():
-        raise RunError(f"{path} holds runs that are not unpacked: {_IMPORT.format(file=path)}")
-    return _current(Run.load(path))
-
-
-def _current(run):
-    """The run; RunError if it is the result of other code than its method has now."""
+        raise RunError(f"{path} is a file of exported runs: {_IMPORT.format(file=path)}")
+    run = Run.load(path)
     method = methods.METHODS[run.config.method]
     may_differ = not of_a_library(method) or any(methods.revisions(method))
     if may_differ and run.finished and not run.result.get("name", run.config.id).endswith(run.config.id):
         raise RunError(
-            f"{run.folder} is the result of other code than method {run.config.method!r} has now; fit() its config to "
-            f"train it with that code, or Run.load() this folder to read it"
+            f"{run.folder} was trained with other code than method {run.config.method!r} has now; train it again with "
+            f"fit(run.config), or read it with Run.load(folder)"
         )
     return run
 
 
-_IMPORT = "add its runs to a folder with: python -m ltkd runs --import {file} --runs FOLDER"
+_IMPORT = "import its runs with: python -m ltkd runs --import {file} --runs FOLDER"

@@ -1,44 +1,57 @@
-"""Runs as rows of a table, and their means over seeds."""
+"""Tables of runs, and means over seeds."""
 
 import math
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .run import REPORTED
-from .store import all_runs
+from .run import REPORTED, Run
+from .store import Folders, all_runs
 
-OWN_SUBSET = "seed"  # in place of a subset's seed: every run's own seed draws its subset
+if TYPE_CHECKING:
+    import pandas as pd
+
+OWN_SUBSET = "seed"  # stands for the subset's seed if each run draws its subset with its own seed
 
 
-def table(folder=None):
-    """One row a finished run (DataFrame): `run`, the config's fields, the method's options, then accuracies in per
-    cent of the last epoch (all, head, medium, tail, many_shot, medium_shot, few_shot) and of the best (best_all ...),
-    which is chosen on the test set and kept only for comparison with papers that report it."""
+def table(folder: Folders = None) -> "pd.DataFrame":
+    """One row per finished run: `run`, the config's fields, the method's options, then accuracies in per cent.
+
+    all, head, medium, tail, many_shot, medium_shot, few_shot are those of the last epoch; best_all and so on are those
+    of the best epoch. The best epoch is chosen on the test set: use it only to compare with papers that report it.
+
+    folder: one folder or several; None: see `runs_folder`.
+    """
     return tabulate([run for run in all_runs(folder) if run.finished])
 
 
-def tabulate(finished):
-    """The rows of `table` for the finished runs given."""
+def tabulate(finished: Iterable[Run]) -> "pd.DataFrame":
+    """The rows of `table` for these finished runs."""
     import pandas as pd
 
     return pd.DataFrame([_row(run) for run in finished])
 
 
-def _row(run):
-    config = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in run.config.to_dict().items()}
+def _row(run: Run) -> dict[str, Any]:
+    config = run.config.to_dict()
     options = config.pop("options")
+    config = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in config.items()}
     last, best = run.result["last"], run.result["best"]
     accuracies = {k: last.get(k) for k in REPORTED} | {f"best_{k}": best.get(k) for k in ("epoch", *REPORTED)}
     return {"run": run.config.name, **config, **options, **accuracies}
 
 
-def summarise(frame, by=None, measures=REPORTED):
-    """Mean and half-width of the 95 % interval over seeds (Student's t): rows of `table` -> one row a group of `by`.
+def summarise(
+    frame: "pd.DataFrame", by: Sequence[str] | None = None, measures: Sequence[str] = REPORTED
+) -> "pd.DataFrame":
+    """Mean and half-width of the 95 % confidence interval over seeds (Student's t), one row per group of runs.
 
-    by: columns that tell groups apart. By default all settings but the seed, so that only seeds are averaged;
-    `subset_seed` is then "seed" where every run's own seed draws its subset, and a number where all share one: a run
-    that is part of both kinds (see `designs`) counts in both rows.
-    Columns: `by`, `seeds`, then each measure and `<measure>_ci` (NaN for a single seed).
+    frame: rows of `table`; by: the columns that define a group; measures: the columns to average. Without `by`, runs of
+    a group differ only in their seed. `subset_seed` is then a number if all runs of the group share one subset, and
+    "seed" if each run draws its own; a run that belongs to both kinds (see `designs`) counts in both rows.
+
+    Returns the columns `by`, `seeds`, then each measure and `<measure>_ci` (NaN for a single seed).
     """
     import pandas as pd
 
@@ -57,8 +70,8 @@ def summarise(frame, by=None, measures=REPORTED):
     return pd.DataFrame(rows)
 
 
-def _by_design(frame, by):
-    """The rows, of each design of otherwise equal settings, with the design as `subset_seed`."""
+def _by_design(frame: "pd.DataFrame", by: Sequence[str]) -> "pd.DataFrame":
+    """The rows with their design (see `designs`) as `subset_seed`; a row of two designs appears twice."""
     import pandas as pd
 
     parts = []
@@ -69,28 +82,31 @@ def _by_design(frame, by):
     return pd.concat(parts)
 
 
-def shared_subsets(pairs):
-    """The seeds of subsets that another seed than their own was trained on. pairs: (subset_seed, seed) of each run."""
+def shared_subsets(pairs: Iterable[tuple[int, int]]) -> set[int]:
+    """The subset seeds that differ from the seed of some run. pairs: (subset_seed, seed) of each run."""
     return {subset for subset, seed in pairs if subset != seed}
 
 
-def designs(pairs):
-    """How runs that differ in their seeds alone drew their subsets: {subset: the pairs that share it}.
+def designs(pairs: Sequence[tuple[int, int]]) -> dict[int | str, set[tuple[int, int]]]:
+    """Group runs that differ only in their seeds by the origin of their subset: {design: pairs}.
 
-    pairs: (subset_seed, seed) of each run. A number stands for a subset that several seeds, or another seed than its
-    own, were trained on; OWN_SUBSET for the runs whose own seed drew it. So (0, 0), (0, 1) share subset 0, and
-    (0, 0), (1, 1) have their own; a run may be part of both.
+    A design is a subset seed if the runs share this subset, and OWN_SUBSET if each run draws the subset with its own
+    seed: (0, 0) and (0, 1) share subset 0; (0, 0) and (1, 1) each have their own. A run may belong to both.
+
+    pairs: (subset_seed, seed) of each run.
     """
     shared = shared_subsets(pairs)
-    found = {subset: {pair for pair in pairs if pair[0] == subset} for subset in sorted(shared)}
+    found: dict[int | str, set[tuple[int, int]]] = {
+        subset: {pair for pair in pairs if pair[0] == subset} for subset in sorted(shared)
+    }
     own = {(subset, seed) for subset, seed in pairs if subset == seed}
     alone = {pair for pair in own if pair[0] not in shared}
     return ({OWN_SUBSET: own} if alone or len(own) > 1 else {}) | found
 
 
-def interval(values):
+def interval(values: Sequence[float]) -> float:
     """Half-width of the 95 % confidence interval of the mean (Student's t); NaN for fewer than two values."""
-    from scipy.special import stdtrit  # the quantile of Student's t; scipy.stats takes thrice as long to import
+    from scipy.special import stdtrit  # the quantile of Student's t; importing scipy.stats takes three times longer
 
     if len(values) < 2:
         return math.nan

@@ -261,7 +261,7 @@ def test_a_sitting_that_is_over_gives_3_and_what_is_finished_is_packed(tmp_path,
     quick = ["--method", "kd", *SHORT, "--epochs", "1", "9999", "--minutes", "0.05", "--export", file]
     assert call("sweep", *quick, "--runs", runs_folder) == 3
     out = capsys.readouterr().out
-    assert "1 of 2 runs finished\ntime is up with 1 runs to go; give the same command again to go on\n" in out
+    assert "1 of 2 runs finished\ntime is up, 1 runs are left; repeat the command to continue\n" in out
     assert "exported 2 runs to" in out  # and its teacher
     assert call("runs", "--import", file, "--runs", tmp_path / "there") == 0
     assert set(runs.table(tmp_path / "there").method) == {"kd", "ce"}
@@ -306,7 +306,7 @@ def test_runs_are_exported_and_added_elsewhere(store, tmp_path, capsys):
     assert "exported 6 runs to" in capsys.readouterr().out
     assert call("runs", "--export", tmp_path / "a.zip", "--runs", store) == 0
     assert "exported 0 runs to" in (out := capsys.readouterr().out)
-    assert "6 more were in that file already and stay as they were" in out
+    assert "6 more were in that file already and did not change" in out
     assert call("runs", "--import", tmp_path / "a.zip", "--runs", tmp_path / "there") == 0
     assert "added 6 runs to" in capsys.readouterr().out
     assert call("runs", "--import", tmp_path / "a.zip", "--runs", store) == 0
@@ -346,12 +346,12 @@ def test_the_published_table_stands_beside_ours_and_own_protocols_apart(store, c
     beside = capsys.readouterr().out
     assert beside.count("not run (") == 43
     assert "81.72" in beside
-    assert "protocols of their own" not in beside  # the store's runs are on other data
+    assert "with other protocols" not in beside  # the store's runs are on other data
 
 
 def test_own_protocols_on_the_data_of_a_table_stand_apart(capsys):
     assert call("table", "--against", "bkd-table1", "--runs", PROJECT / "data" / "recorded" / "runs") == 0
-    beside, own = capsys.readouterr().out.split("Runs under protocols of their own")
+    beside, own = capsys.readouterr().out.split("Runs with other protocols")
     assert "laptop" not in beside
     assert re.search(r"laptop +cifar100 .* ltkd ", own)
 
@@ -373,7 +373,7 @@ def test_a_published_table_as_csv_has_a_line_a_number(store, capsys):
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("ltkd-7", "unknown published table 'ltkd-7': did you mean"), ("ltkd-fig3", "no accuracies of networks")],
+    [("ltkd-7", "unknown published table 'ltkd-7': did you mean"), ("ltkd-fig3", "no accuracies to compare with")],
 )
 def test_what_cannot_be_held_against_ours_is_one_line(store, capsys, name, message):
     assert call("table", "--against", name, "--runs", store) == 2
@@ -508,7 +508,7 @@ def test_a_run_that_cannot_be_read_is_passed_over_with_one_line(store, tmp_path,
     out, err = capsys.readouterr()
     assert "kd" in out
     assert err.count("\n") == 1
-    assert "passed over damaged" in err
+    assert "skipped damaged" in err
 
 
 def test_a_draft_of_a_method_that_is_gone_does_not_hide_the_other_runs(store, tmp_path):

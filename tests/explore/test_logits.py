@@ -1,11 +1,14 @@
 """SavedLogits: one form for all logits, and clear errors for arrays that do not fit together."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 from helpers import digits_config
 
 from ltkd import ConfigError, DataError, fit
+from ltkd.datasets import ImageFiles
 from ltkd.explore.logits import SavedLogits
 from ltkd.explore.widgets import teacher_bias
 from ltkd.training.fit import load_dataset
@@ -76,3 +79,9 @@ def test_errors_name_the_known_networks_and_splits():
 def test_other_objects_are_not_saved_logits():
     with pytest.raises(ConfigError, match="a dict is not SavedLogits: give recorded"):
         teacher_bias({"teacher": 1})
+
+
+def test_images_on_disk_are_refused():
+    files = ImageFiles(["a.png"], [0], image_size=32)
+    with pytest.raises(DataError, match="images in memory"):
+        SavedLogits.of_runs({}, SimpleNamespace(train=files, test=files))

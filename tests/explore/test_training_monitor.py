@@ -189,7 +189,7 @@ def test_unknown_figures_and_sources_raise():
         widgets.TrainingMonitor(show="loss term")
     with pytest.raises(LtkdError, match="neither a folder of runs nor a recording"):
         widgets.TrainingMonitor("nowhere")
-    with pytest.raises(LtkdError, match="int is no source of runs"):
+    with pytest.raises(LtkdError, match="int is not a source of runs"):
         widgets.TrainingMonitor(3)
 
 

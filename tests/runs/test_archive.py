@@ -107,7 +107,7 @@ def test_the_same_runs_make_the_same_file_also_from_imported_ones(store, file, i
 
 @pytest.mark.parametrize("ask", [lambda run: run.logits, lambda run: run.model(), lambda run: run.labels])
 def test_weights_and_logits_do_not_come_across_and_that_is_said(imported, ask):
-    with pytest.raises(RunError, match=r"(logits\.npz|student\.safetensors) is missing.*train it here to have it"):
+    with pytest.raises(RunError, match=r"(logits\.npz|student\.safetensors) is missing.*train this run here"):
         ask(runs.all_runs(imported)[0])
 
 

@@ -129,8 +129,8 @@ def test_a_damaged_file_is_named(own_copy, name):
 
 MISSING = {
     "history.parquet": "this run is damaged",
-    "logits.npz": r"stored without its logits; train it here to have it: fit\(run.config, weights=True\)",
-    "student.safetensors": "stored without its weights; train it here to have it",
+    "logits.npz": r"stored without its logits; train this run here: fit\(run.config, weights=True\)",
+    "student.safetensors": "stored without its weights; train this run here",
 }
 
 
