@@ -39,7 +39,7 @@ def digest(record: object, digits: int) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:digits]
 
 
-def folder_fingerprint(folder: str | Path, contents: Iterable[Path] = ()) -> str:
+def folder_fingerprint(folder: str | os.PathLike[str], contents: Iterable[Path] = ()) -> str:
     """Sixteen hexadecimal digits: a hash of the names and sizes of a folder's files, and of the files `contents`."""
     walk = os.walk(folder, followlinks=True)
     found = (os.path.join(parent, name) for parent, _, names in walk for name in names)

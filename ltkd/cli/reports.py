@@ -45,7 +45,7 @@ def settings(configs: Sequence[RunConfig], finished: Container[str]) -> list[str
     finished: ids of finished runs.
     """
     by_setting: dict[tuple[str, ...], list[RunConfig]] = {}
-    shared = shared_subsets([(config.subset_seed, config.seed) for config in configs])
+    shared = shared_subsets(config.seeds for config in configs)
     for config in configs:
         changed = {k: v for k, v in config.overrides().items() if k not in NAMED}
         if config.subset_seed in shared and "subset_seed" not in RECIPES[config.recipe].defaults:

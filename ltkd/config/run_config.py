@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar, Unpack
+from typing import Any, NamedTuple, Self, TypeVar, Unpack, cast
 
 from torch import Tensor
 
@@ -225,6 +225,11 @@ class RunConfig:
         if self.classes is not None:
             data += f"-{len(self.classes)}classes"
         return f"{data}-{_plain(self.student)}-{self.method}-s{self.seed}-{self.id}"
+
+    @property
+    def seeds(self) -> tuple[int, int]:
+        """The seeds of the subset and of the run."""
+        return cast(int, self.subset_seed), self.seed
 
     @property
     def of_folder(self) -> bool:

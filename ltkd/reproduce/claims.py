@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..config import CUSTOM, RunConfig
+from ..config import CUSTOM
 from ..methods import METHODS
 from ..runs import Run, designs
 from . import tables
@@ -70,7 +70,7 @@ class Claim:
 
 Setting = tuple[str, str, float, str | None, str]  # protocol, data set, imbalance factor, teacher, student
 Variant = tuple[str, tuple[tuple[str, Any], ...]]  # method, its changed options
-Pair = tuple[int | None, int]  # subset_seed, seed
+Pair = tuple[int, int]  # subset_seed, seed
 Sides = dict[Variant, dict[Pair, Run]]
 
 
@@ -187,25 +187,21 @@ def _settings(finished: Iterable[Run]) -> dict[Setting, Sides]:
         place = alone if config.teacher is None else settings
         key = (protocol(config), config.dataset, config.imbalance_factor, config.teacher, config.student)
         side = (config.method, tuple(sorted(changes(config).items())))
-        place.setdefault(key, {}).setdefault(side, {})[_pair(config)] = run
+        place.setdefault(key, {}).setdefault(side, {})[config.seeds] = run
     for (name, dataset, factor, _, student), sides in settings.items():
         for config in [run.config for runs in sides.values() for run in runs.values()]:
-            named = not config.teacher.startswith(CUSTOM)
+            named = config.teacher and not config.teacher.startswith(CUSTOM)
             if named and (teacher := by_id.get(config.for_teacher().id)):
-                sides.setdefault((TEACHER, ()), {})[_pair(config)] = teacher
+                sides.setdefault((TEACHER, ()), {})[config.seeds] = teacher
         sides |= alone.get((name, dataset, factor, None, student), {})
         for pair in {pair for runs in sides.values() for pair in runs}:
             check_same_images([runs[pair] for runs in sides.values() if pair in runs])
     return {key: sides for setting in settings.items() for key, sides in _designs(*setting)}
 
 
-def _pair(config: RunConfig) -> Pair:
-    return config.subset_seed, config.seed
-
-
 def _designs(key: Setting, sides: Sides) -> Iterator[tuple[Setting, Sides]]:
     """The setting, split by the design of the subsets (see `runs.designs`)."""
-    for subset, chosen in designs({pair for runs in sides.values() for pair in runs}).items():
+    for subset, chosen in designs(list({pair for runs in sides.values() for pair in runs})).items():
         of_design = {side: {pair: run for pair, run in runs.items() if pair in chosen} for side, runs in sides.items()}
         yield (on_subset(key[0], subset), *key[1:]), {side: runs for side, runs in of_design.items() if runs}
 

@@ -143,9 +143,9 @@ def prepare(
         malloc.keep_freed_memory()
     normalize = _normalizer(config.data.normalization, data)
     loader = partial(make_loader, normalize=normalize, device=device, workers=workers)
-    learned, held = _hold_out(config.data, data)
+    learned, kept_back = _hold_out(config.data, data)
     training, test = loader(learned, config.data.augmentation), loader(data.test, "none")
-    held_out = loader(held, "none") if held else None
+    held_out = loader(kept_back, "none") if kept_back else None
     method, schedule = _method(config, data, len(training), device)
     images = next(test.plain(2))
     # The order matters: all steps draw from one generator, `connect` needs the network that `wrap` returned, `begin`
@@ -156,8 +156,8 @@ def prepare(
         method.connect(network, teachers)
         method.to(device)
         teacher_cache = cache_teachers(teachers if method.needs == "logits" else {}, training, cache)
-        scans = [Scan(each.plain, each.labels) if each else None for each in (training, held_out)]
-        method.begin(network.eval(), teachers, *scans)
+        held = Scan(held_out.plain, held_out.labels) if held_out else None
+        method.begin(network.eval(), teachers, Scan(training.plain, training.labels), held)
     loss_terms, compiled = _compiled(distributed.synchronised(network, method, device), device, compile)
     return Job(
         config=config,
@@ -171,7 +171,7 @@ def prepare(
         loss_terms=loss_terms,
         normalize=normalize,
         training=training,
-        held_out=scans[1],
+        held_out=held,
         test=test,
         class_counts=data.class_counts.cpu().numpy(),
         groups=method.task.groups,
