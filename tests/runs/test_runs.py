@@ -221,7 +221,7 @@ def test_a_run_from_before_a_revision_of_its_method_is_a_stranger(own_copy, monk
     assert [run.config.method for run in runs.all_runs(folder)] == ["ltkd"]
     monkeypatch.setattr(METHODS["ltkd"], "revision", METHODS["ltkd"].revision + 1)
     assert runs.all_runs(folder) == []
-    assert "other code than method 'ltkd' has now" in str(*runs.strangers(folder).values())
+    assert "other code than method 'ltkd' has now" in str(*runs.read_store(folder).strangers.values())
 
 
 def test_of_several_folders_the_first_with_a_run_counts_unless_another_has_it_finished(own_copy, tmp_path):
