@@ -149,12 +149,14 @@ def _check_understood(executor: Executor, configs: Sequence[RunConfig], objects:
     """Raise ConfigError unless another process finds the same ids for the configs and objects."""
     expected = [config.id for config in configs]
     try:
-        understood = result_of(executor.submit(_ids, configs, objects)) == expected
-        why = "a class differs there"
+        found = result_of(executor.submit(_ids, configs, objects))
+        understood, why = found == expected, "a class differs there"
     except (KeyboardInterrupt, Interrupted):
         raise
     except Exception as error:  # the class of an object may raise anything
-        understood, why = False, f"{type(error).__name__}: {error}".splitlines()[0]
+        found, understood, why = None, False, f"{type(error).__name__}: {error}".splitlines()[0]
+    if isinstance(found, RunError):  # the process died
+        raise found
     if not understood:
         raise ConfigError(
             f"other processes cannot use your own object or method ({why}); define its class in a module that they can "

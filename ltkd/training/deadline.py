@@ -11,13 +11,13 @@ T = TypeVar("T")
 
 
 class Deadline:
-    """until: seconds since 1970, None for no deadline. Long loops of `fit` check it once an iteration."""
+    """A time to stop, which long loops of `fit` check once an iteration. until: seconds since 1970, None for never."""
 
     def __init__(self, until: float | None = None) -> None:
         self._until = until
 
     def check(self) -> None:
-        """Raise TimeUp if the time is up. Several processes of one run stop in `watch` only."""
+        """Raise TimeUp if the time is up. It does nothing if several processes train one run: `watch` stops them."""
         if self._until is not None and distributed.world_size() == 1 and time.time() >= self._until:
             raise TimeUp("time is up")
 

@@ -135,7 +135,7 @@ def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callback
         run.start()
     history, seconds = _resume(run, job)
     stored_at, started = time.monotonic(), time.monotonic() - seconds
-    # An epoch, and the state after it; None if that is stored already.
+    # The last finished epoch, and the state after it; None where nothing is to be stored.
     kept: tuple[int, bytes | None] = len(history), None
     bar = ProgressBar(config, epochs, len(job.training), len(history), progress and first)
     try:
@@ -179,7 +179,7 @@ def train_epoch(job: Job, epoch: int, bar: ProgressBar) -> dict[str, Any]:
     with own_randomness(job.device, job.config.derived_seed("layers", epoch)):
         for step in job.steps(epoch):  # a batch: augmented images, labels, teacher logits
             with job.autocast():
-                terms = job.loss_terms(step)  # `forward` of the method, such as methods.LTKD
+                terms = job.loss_terms(step)  # Method.forward; LTKD: Distillation.forward, then LTKD.distill
             check_terms(job.method, terms)
             loss = sum(terms.values())
             job.optimizer.zero_grad()
