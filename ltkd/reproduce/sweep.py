@@ -92,9 +92,14 @@ def _outcomes(
         stack.callback(executor.close)
         if jobs > 1:
             _check_understood(executor, missing, {role: where.get(role) for role in OBJECTS})
-        for config, outcome in _trained(executor, missing, until, {**where, "weights": True}):
-            if (config.id in wanted and config.id not in stored) or isinstance(outcome, TimeUp):
-                yield config, outcome
+        try:
+            for config, outcome in _trained(executor, missing, until, {**where, "weights": True}):
+                if (config.id in wanted and config.id not in stored) or isinstance(outcome, TimeUp):
+                    yield config, outcome
+        except KeyboardInterrupt:  # the processes got it too, and store what they have
+            raise Interrupted(
+                "stopped; every run in training is stored. Give the same command again to go on"
+            ) from None
 
 
 def _trained(

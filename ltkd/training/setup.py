@@ -189,6 +189,7 @@ def _compiled(loss_terms: nn.Module, device: torch.device, wanted: bool) -> tupl
     if distributed.world_size() > 1:
         raise ConfigError("compile = True works in one process only; remove it, or train without torchrun")
     mode = "reduce-overhead" if device.type == "cuda" else "default"
+    torch.compiler.reset()  # else the runs of a process share a limit of recompilations, and later ones stay eager
     try:
         torch.compile(torch.relu)(torch.ones(2, device=device))
     except Exception as error:  # such as a machine without a C++ compiler

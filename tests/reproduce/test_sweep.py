@@ -277,13 +277,16 @@ def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
     )
     (tmp_path / "script.py").write_text(script)
     command = [sys.executable, tmp_path / "script.py", tmp_path / "runs"]
-    child = subprocess.Popen(command, start_new_session=True, preexec_fn=hears_ctrl_c)
+    child = subprocess.Popen(
+        command, start_new_session=True, preexec_fn=hears_ctrl_c, stderr=subprocess.PIPE, text=True
+    )
     started = time.monotonic()
     while len([*tmp_path.glob("runs/*/config.json")]) < 2 and time.monotonic() - started < 120:
         time.sleep(0.1)
     time.sleep(3)  # an epoch or more
     os.killpg(child.pid, signal.SIGINT)
-    assert child.wait(60) == 130
+    assert "to go on" in child.communicate(timeout=60)[1]
+    assert child.returncode == 130
     assert len([*tmp_path.glob("runs/*/config.json")]) == 2
     assert len([*tmp_path.glob("runs/*/checkpoint.pt")]) == 2
 

@@ -664,6 +664,21 @@ def test_bf16_is_near_fp32_and_a_run_of_its_own(tmp_path):
     assert half.logits.dtype == np.float32
 
 
+class OwnAutocast(nn.Sequential):
+    """A student that chooses its precision itself."""
+
+    def forward(self, images):
+        with torch.autocast("cpu", torch.bfloat16):
+            return super().forward(images).float()
+
+
+def test_a_student_with_its_own_autocast_is_tested_with_its_present_weights(tmp_path):
+    student = OwnAutocast(nn.Flatten(), nn.Linear(64, 10))
+    run = fit_quietly(digits_config(method="ce", epochs=2), tmp_path, student=student)
+    images = load("digits", imbalance_factor=20).test.images
+    assert np.array_equal(run.logits, run.predict(images, student))
+
+
 @contextmanager
 def default_dtype(dtype):
     before = torch.get_default_dtype()
