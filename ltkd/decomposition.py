@@ -85,8 +85,7 @@ def grouped_log_softmax(logits: Tensor, groups: ClassGroups, *, temperature: flo
     scaled = at_temperature(logits, temperature)
     group = _group_of_each(scaled, groups)
     lowest = scaled.new_full((len(scaled), groups.n_groups), -torch.inf)
-    # Only a reference: sums of exponentials relative to it have the same logarithm whatever it is, so that it needs
-    # no gradient.
+    # Subtracting the peak avoids overflow and does not change the result, so the peak needs no gradient.
     peak = lowest.scatter_reduce(1, group, scaled.detach(), "amax")
     below = scaled - peak.gather(1, group)
     log_sum = _sum_by_group(below.exp(), groups).log()

@@ -3,7 +3,7 @@
 import os
 import secrets
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -37,18 +37,32 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
 
     Raises RunError if the file cannot be written; the old file is then unchanged.
     """
-    path = Path(path)
-    temporary = path.parent / f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}"
+    with staged({Path(path): data}):
+        pass
+
+
+@contextmanager
+def staged(files: Mapping[Path, bytes]) -> Iterator[None]:
+    """Write all files under temporary names, run the body, then rename them in their order.
+
+    So the body runs only if there is space for all of them. Raises RunError if a file cannot be written.
+    """
+    temporary = {path: path.parent / f"{TEMPORARY}{path.name}-{secrets.token_hex(4)}" for path in files}
+    path = next(iter(files))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "xb") as file:  # not tempfile: only its owner can read such a file
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(temporary[path], "xb") as file:  # not tempfile: only its owner can read such a file
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        yield
+        for path in files:
+            os.replace(temporary[path], path)
     except BaseException as error:
-        with suppress(OSError):
-            temporary.unlink()
+        for name in temporary.values():
+            with suppress(OSError):
+                name.unlink()
         if not isinstance(error, OSError):
             raise
         raise RunError(

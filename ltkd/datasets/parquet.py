@@ -41,11 +41,9 @@ def read_parquet(place: Path, files: list[Path], image_size: int | None = None) 
 
 
 def check_memory(place: Path, files: list[Path], image_size: int | None) -> None:
-    """Raise ConfigError if the images are too many to hold; without an image size, the encoded bytes are counted."""
-    if image_size is None:
-        size = sum(file.stat().st_size for file in files)
-    else:
-        size = 3 * image_size**2 * sum(map(_count_rows, files))
+    """Raise ConfigError if the decoded images, all as large as the first, are too many to hold."""
+    pixels = _first_image_bytes(files[0]) if image_size is None else 3 * image_size**2
+    size = pixels * sum(map(_count_rows, files))
     if size > MEMORY:
         raise ConfigError(
             f"the parquet files in {place} hold {size / 1e9:.0f} GB of images, too many to keep in memory; choose a "
@@ -105,6 +103,16 @@ def _read_half(files: list[Path], image_size: int | None) -> tuple[ImageSet, tup
         ]
     names = names or tuple(str(c) for c in range(max(labels, default=0) + 1))
     return image_set(images, labels), names
+
+
+def _first_image_bytes(file: Path) -> int:
+    """The decoded size of the first image; 0 without an image."""
+    with _readable(file):
+        packed = pq.ParquetFile(file)
+        image_column, _ = _columns(file, packed.schema_arrow.names)
+        rows = [row for batch in packed.iter_batches(1, row_groups=[0], columns=[image_column]) for row in batch[0]][:1]
+    images = [decode(io.BytesIO(row["bytes"].as_py()), f"image 0 of {file}", None) for row in rows]
+    return sum(3 * image.width * image.height for image in images)
 
 
 def _count_rows(file: Path) -> int:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import KW_ONLY, dataclass, field
-from functools import cache, cached_property
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
@@ -109,6 +109,8 @@ class Answer:
         frozen: bool = False,
     ) -> None:
         self._network, self._images, self._featured, self._frozen = network, images, featured, frozen
+        self._logits: Tensor | None = None
+        self._features: FeatureOutput | None = None
 
     @classmethod
     def given(cls, logits: Tensor) -> "Answer":
@@ -117,15 +119,24 @@ class Answer:
         answer.logits = logits
         return answer
 
-    @cached_property
+    @property
     def features(self) -> FeatureOutput:
         """The logits and feature maps. Raises ConfigError if the network returns none, or if only logits are known."""
-        return self._computed(features_of)
+        if self._features is None:  # not cached_property: on Python 3.11 its lock splits what torch.compile compiles
+            self._features = self._computed(features_of)
+        return self._features
 
-    @cached_property
+    @property
     def logits(self) -> Tensor:
         """The logits, (B, C)."""
-        return self.features.logits if self._featured else self._computed(lambda network, images: network(images))
+        if self._logits is None:
+            plain = not self._featured
+            self._logits = self._computed(lambda net, images: net(images)) if plain else self.features.logits
+        return self._logits
+
+    @logits.setter
+    def logits(self, value: Tensor) -> None:
+        self._logits = value
 
     def _computed(self, function: Callable[[nn.Module, Tensor], R]) -> R:
         if self._network is None or self._images is None:

@@ -6,8 +6,10 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from typing import Any
 
+from .._support.fingerprint import of_a_library
 from ..config import RunConfig
 from ..errors import ConfigError, Interrupted, LtkdError, RunError, SweepError, TimeUp
+from ..methods import METHODS, Method
 from ..runs import Run, all_runs
 from ..training.custom_objects import with_objects
 from ..training.fit import fit
@@ -16,6 +18,7 @@ from .executors import Executor, InProcess, Processes, result_of
 
 OBJECTS = ("teacher", "student", "dataset")  # the caller's own; with them, builds_on() of a config does not apply
 
+OwnMethods = dict[str, type[Method]]
 Outcome = Run | LtkdError  # a finished run, the error of a failed run, or TimeUp
 
 
@@ -78,10 +81,12 @@ def _outcomes(
     stored = {i: run for i, run in stored.items() if i not in where["retrain"]}
     if where.get("weights"):
         stored = {i: run for i, run in stored.items() if run.has_weights}
-    yield from ((config, stored[i]) for i, config in wanted.items() if i in stored)
     missing = [config for i, config in wanted.items() if i not in stored]
     if not any(where.get(role) is not None for role in OBJECTS):
         missing = in_order(missing)
+    bases = {config.id for config in missing}  # imported runs among them are trained again, for their weights
+    done = {i: run for i, run in stored.items() if i not in bases or run.has_weights}
+    yield from ((config, done[i]) for i, config in wanted.items() if i in done)
     if not missing:
         return
     with ExitStack() as stack:
@@ -91,10 +96,10 @@ def _outcomes(
             executor, where = Processes(jobs), {**where, "progress": False}
         stack.callback(executor.close)
         if jobs > 1:
-            _check_understood(executor, missing, {role: where.get(role) for role in OBJECTS})
+            _check_understood(executor, missing, where)
         try:
             for config, outcome in _trained(executor, missing, until, {**where, "weights": True}):
-                if (config.id in wanted and config.id not in stored) or isinstance(outcome, TimeUp):
+                if (config.id in wanted and config.id not in done) or isinstance(outcome, TimeUp):
                     yield config, outcome
         except KeyboardInterrupt:  # the processes got it too, and store what they have
             raise Interrupted(
@@ -123,7 +128,7 @@ def _trained(
         ready = [c for c in waiting if not unfinished & {before.id for before in c.builds_on().values()}]
         for config in ready[: executor.slots - len(running)]:
             waiting.remove(config)
-            running[executor.submit(_fit, config, until, where)] = config
+            running[executor.submit(_fit, config, until, where, _own_methods())] = config
         for future in wait(running, return_when=FIRST_COMPLETED).done:
             config, outcome = running.pop(future), result_of(future)
             if not isinstance(outcome, Run | TimeUp):
@@ -136,8 +141,14 @@ def _failed_before(config: RunConfig, failed: Container[str]) -> RunConfig | Non
     return next((before for before in config.builds_on().values() if before.id in failed), None)
 
 
-def _fit(config: RunConfig, until: float | None, where: dict[str, Any]) -> Outcome:
+def _own_methods() -> OwnMethods:
+    """The methods that the user registered here: other processes know them only if they are sent along."""
+    return {name: method for name, method in METHODS.items() if not of_a_library(method)}
+
+
+def _fit(config: RunConfig, until: float | None, where: dict[str, Any], own_methods: OwnMethods) -> Outcome:
     """The finished run, or the error that stopped it."""
+    METHODS.update(own_methods)
     try:
         return fit(config, until=until, **where | {"retrain": config.id in where["retrain"]})
     except TimeUp as stop:
@@ -150,26 +161,27 @@ def _fit(config: RunConfig, until: float | None, where: dict[str, Any]) -> Outco
         return RunError(f"{type(error).__name__}: {error}")
 
 
-def _check_understood(executor: Executor, configs: Sequence[RunConfig], objects: dict[str, Any]) -> None:
-    """Raise ConfigError unless another process finds the same ids for the configs and objects."""
-    expected = [config.id for config in configs]
+def _check_understood(executor: Executor, configs: Sequence[RunConfig], where: dict[str, Any]) -> None:
+    """Raise ConfigError unless another process can read all arguments, and finds the same ids for the configs."""
     try:
-        found = result_of(executor.submit(_ids, configs, objects))
-        understood, why = found == expected, "a class differs there"
+        found = result_of(executor.submit(_ids, configs, where, _own_methods()))
+        why = "a class differs there"
     except (KeyboardInterrupt, Interrupted):
         raise
     except Exception as error:  # the class of an object may raise anything
-        found, understood, why = None, False, f"{type(error).__name__}: {error}".splitlines()[0]
+        found, why = None, f"{type(error).__name__}: {error}".splitlines()[0]
     if isinstance(found, RunError):  # the process died
         raise found
-    if not understood:
+    if found != [config.id for config in configs]:
         raise ConfigError(
-            f"other processes cannot use your own object or method ({why}); define its class in a module that they can "
-            f"import, or use jobs=1"
+            f"other processes cannot use your own object, callback or method ({why}); define its class in a module "
+            f"that they can import, or use jobs=1"
         )
 
 
-def _ids(configs: Sequence[RunConfig], objects: dict[str, Any]) -> list[str]:
+def _ids(configs: Sequence[RunConfig], where: dict[str, Any], own_methods: OwnMethods) -> list[str]:
+    METHODS.update(own_methods)
+    objects = {role: where.get(role) for role in OBJECTS}
     return [with_objects(config, **objects).id for config in configs]
 
 

@@ -19,7 +19,7 @@ from torch import nn
 from .. import methods, models
 from .._support.ambient import torch_defaults
 from .._support.seeding import own_randomness
-from .._support.storage import TEMPORARY, alone, project_folder, write_bytes
+from .._support.storage import TEMPORARY, alone, project_folder, staged, write_bytes
 from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
@@ -95,7 +95,7 @@ class Run:
 
     def start(self) -> None:
         """Create the run's folder with its config.json."""
-        self._write_json("config.json", self.config.to_dict())
+        write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
 
     @property
     def finished(self) -> bool:
@@ -248,28 +248,29 @@ class Run:
     ) -> None:
         """Store the outcome of the training, result.json last; then remove the checkpoint and temporary files.
 
-        An older result is removed first, so that old and new files never mix.
+        An older result is removed when all new files are written, before the first gets its name: old and new files
+        never mix, and a full disk leaves the old ones.
 
         network: the trained student; logits (N, C) and labels (N,): of the test set, after the last epoch;
         class_counts (C,): number of training images per class; history: one dict per epoch; result: see `result`.
         """
-        (self.folder / "result.json").unlink(missing_ok=True)
         weights = {k: v.detach().cpu().contiguous().clone() for k, v in network.state_dict().items()}
-        write_bytes(self.folder / "student.safetensors", save_tensors(weights))
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, labels=labels, class_counts=class_counts)
-        write_bytes(self.folder / "logits.npz", buffer.getvalue())
-        write_bytes(self.folder / "history.parquet", _parquet(history))
-        self._write_json("result.json", result)
+        files = {
+            "student.safetensors": save_tensors(weights),
+            "logits.npz": buffer.getvalue(),
+            "history.parquet": _parquet(history),
+            "result.json": _json(result),
+        }
+        with staged({self.folder / name: data for name, data in files.items()}):
+            (self.folder / "result.json").unlink(missing_ok=True)
         for name in ("checkpoint.pt", "test.npz"):
             (self.folder / name).unlink(missing_ok=True)
         for left_over in self.folder.glob(f"{TEMPORARY}*"):
             left_over.unlink(missing_ok=True)
         for name in ("result", "history", "_arrays", "_counts"):
             self.__dict__.pop(name, None)
-
-    def _write_json(self, name: str, record: dict[str, Any]) -> None:
-        write_bytes(self.folder / name, (json.dumps(record, indent=2) + "\n").encode())
 
     def read(self, name: str, decode: Callable[[bytes], Any] = bytes) -> Any:
         """The decoded content of one of the run's files. Raises RunError if the file is missing or `decode` fails."""
@@ -313,6 +314,10 @@ def problem_of(result: object) -> str | None:
         if not isinstance(result.get(name, ""), str):
             return f"has a {name} that is not text"
     return None
+
+
+def _json(record: dict[str, Any]) -> bytes:
+    return (json.dumps(record, indent=2) + "\n").encode()
 
 
 def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -65,8 +65,8 @@ def fit(
         workers: number of processes that decode images on disk (default: one for each core, at most 16).
         cache: where the logits of a frozen teacher are stored, so that each view of an image is computed once: 'memory'
             (of this process), 'disk' (shared by processes), 'off', or 'auto' (memory, if they fit).
-        compile: run the student and the method through torch.compile; on a GPU with CUDA graphs. The last bits of the
-            numbers then differ from those of an eager run; `compiled` in the result says which was used.
+        compile: use torch.compile; on a GPU with CUDA graphs. The last bits of the numbers then differ from those of an
+            eager run. `compiled` in the result is its mode, or the modes if the run was stopped and resumed otherwise.
         progress: show a progress bar.
         callbacks: functions `callback(config, history)`, called after every epoch; history is the list of all rows.
         until: when to stop, in seconds since 1970.
@@ -240,7 +240,7 @@ def _result(job: Job, data: LongTailedDataset, history: list[dict[str, Any]], se
         "parameters": count_parameters(job.student),
         "seconds": round(seconds, 2),
         "teacher_cache": job.teacher_cache.note,
-        "compiled": job.compiled,
+        "compiled": job.modes[0] if len(job.modes) == 1 else job.modes,
         **{f"{role}_run": name for role, name in job.before.items()},
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "hardware": hardware(job.device),

@@ -43,7 +43,8 @@ class Job:
     loss_terms: Step -> {name: 0-dim tensor}; with several processes, their gradients are averaged. training, test:
     loaders of the two halves. held_out: training images that are not trained on (None without any). class_counts: (C,),
     training images of each class. groups: the class groups of the method. record: the sums of the current epoch.
-    compiled: the mode of torch.compile, None without it. before: {role: name} of the runs that were trained first.
+    compiled: the mode of torch.compile, None without it. modes: the modes since the first epoch, before a resume too.
+    before: {role: name} of the runs that were trained first.
     """
 
     config: RunConfig
@@ -64,16 +65,19 @@ class Job:
     record: EpochRecord
     deadline: Deadline
     compiled: str | None
+    modes: list[str | None]
     before: dict[str, str]
 
     def state(self) -> dict[str, Any]:
         """The state of student, method and optimizer, for a checkpoint."""
-        return {part: getattr(self, part).state_dict() for part in ("student", "method", "optimizer")}
+        state = {part: getattr(self, part).state_dict() for part in ("student", "method", "optimizer")}
+        return state | {"compiled": self.modes}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Restore what `state` returned."""
         for part in ("student", "method", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
+        self.modes = list(dict.fromkeys([*state.get("compiled", [None]), self.compiled]))
 
     def begin_epoch(self, lr: float) -> None:
         """Set the learning rate, clear the record, and put the layers in training mode."""
@@ -178,6 +182,7 @@ def prepare(
         record=_record(config, method, data.class_counts, len(training), device),
         deadline=deadline or Deadline(),
         compiled=compiled,
+        modes=[compiled],
         before={role: run.config.name for role, run in (before or {}).items()},
     )
 

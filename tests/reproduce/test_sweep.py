@@ -1,5 +1,6 @@
 """Many runs: one by one or side by side, the same; a failure or Ctrl-C costs nothing of the others."""
 
+import json
 import os
 import shutil
 import signal
@@ -170,16 +171,11 @@ def test_a_shell_that_ignores_ctrl_c_does_not_keep_a_sitting_from_ending(tmp_pat
 
 
 @pytest.mark.slow
-def test_a_method_of_ones_own_is_not_for_other_processes(tmp_path, monkeypatch):
-    class Own(Method):
-        """A method."""
-
-        def forward(self, step):
-            return {"ce": step.logits.mean()}
-
-    monkeypatch.setitem(METHODS, "own", Own)
-    with pytest.raises(ConfigError, match=r"your own object or method \(.*'own'.*; .* jobs=1"):
-        sweep([digits_config(method="own")], jobs=2, runs=tmp_path)
+def test_a_method_of_ones_own_reaches_other_processes(tmp_path, monkeypatch):
+    monkeypatch.setitem(METHODS, "own", own_method(1.0))
+    runs = [quietly([digits_config(method="own", epochs=1)], tmp_path / str(jobs), jobs)[0] for jobs in (1, 2)]
+    assert runs[0].config.id == runs[1].config.id
+    assert np.array_equal(runs[0].logits, runs[1].logits)
 
 
 def own_method(weight):
@@ -244,12 +240,20 @@ def test_an_object_of_a_class_inside_a_function_reaches_other_processes(tmp_path
     assert np.array_equal(runs[0].logits, runs[1].logits)
 
 
+class Locked(nn.Sequential):
+    """No other process can be given its lock. It is a callback, too."""
+
+    def __init__(self):
+        super().__init__(nn.Flatten(), nn.Linear(64, 10))
+        self.lock = threading.Lock()
+
+
 @pytest.mark.slow
-def test_an_object_that_cannot_be_sent_to_other_processes_is_refused(tmp_path):
-    teacher = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    teacher.lock = threading.Lock()
-    with pytest.raises(ConfigError, match=r"your own object or method .* jobs=1"):
-        quietly([digits_config(method="kd")], tmp_path, 2, teacher=teacher)
+@pytest.mark.parametrize("role", ["teacher", "student", "callbacks"])
+def test_an_object_that_cannot_be_sent_to_other_processes_is_refused(tmp_path, role):
+    given = {role: [Locked()] if role == "callbacks" else Locked()}
+    with pytest.raises(ConfigError, match=r"your own object, callback or method .* jobs=1"):
+        quietly([digits_config(method="kd")], tmp_path, 2, **given)
 
 
 def test_no_runs_are_none_whatever_the_jobs(tmp_path, monkeypatch):
@@ -378,6 +382,19 @@ def test_a_damaged_run_fails_alone_and_loses_nothing(store, tmp_path, jobs):
     assert [run.config.id for run in finished] == [good.id]
     assert "result.json is damaged" in str(failed[damaged.name])
     assert {file: file.read_bytes() for file in (tmp_path / damaged.name).iterdir()} == before
+
+
+def test_an_imported_run_that_is_trained_again_comes_back_with_its_new_result(tmp_path):
+    student = digits_config(method="kd", epochs=1)
+    teacher = student.for_teacher()
+    run = fit(teacher, runs=tmp_path, device="cpu", progress=False)
+    (run.folder / "student.safetensors").unlink()
+    result = json.loads((run.folder / "result.json").read_text())
+    result["last"]["all"] = 99.99
+    (run.folder / "result.json").write_text(json.dumps(result))
+    finished = {run.config.id: run for run in quietly([teacher, student], tmp_path, 1)}
+    assert finished[teacher.id].result["last"]["all"] != 99.99
+    assert finished[teacher.id].has_weights
 
 
 @with_jobs

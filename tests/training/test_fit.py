@@ -15,6 +15,7 @@ import pytest
 import torch
 from helpers import PROJECT, digits_config, random_dataset
 from PIL import Image
+from prepared import prepared
 from torch import nn
 
 from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit
@@ -400,6 +401,26 @@ def test_a_full_disk_leaves_what_was_stored_and_the_run_goes_on_later(
     assert contents(resumed) == contents(whole)
 
 
+@pytest.mark.parametrize("broken", [*FILES, "history.parquet", "result.json"])
+def test_a_disk_that_fills_while_a_retraining_is_stored_leaves_the_old_result(tmp_path, monkeypatch, broken):
+    config = digits_config(method="ce")
+    before = marked(fit_quietly(config, tmp_path))
+    real = open
+
+    def full(file, *args, **how):
+        if broken in str(file) and "xb" in args:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real(file, *args, **how)
+
+    monkeypatch.setattr("builtins.open", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        fit_quietly(config, tmp_path, retrain=True)
+    monkeypatch.undo()
+    old = Run.open(config, tmp_path)
+    assert old.result["last"]["all"] == 99.99
+    assert contents(old) == before
+
+
 # --- objects of one's own ---
 
 
@@ -708,6 +729,14 @@ def test_what_torch_is_set_to_around_fit_changes_nothing(tmp_path, around):
     assert np.array_equal(inside.logits, plain.logits)
     assert history_but_for_time(inside) == history_but_for_time(plain)
     assert np.array_equal(answers, plain.predict(torch.zeros(2, 1, 8, 8, dtype=torch.uint8)))
+
+
+def test_a_run_resumed_with_compile_tells_both_modes():
+    job = prepared("ce")
+    state = job.state()
+    job.compiled = "default"
+    job.load(state)
+    assert job.modes == [None, "default"]
 
 
 @pytest.mark.slow
