@@ -26,7 +26,12 @@ def per_class_accuracy(logits: Array, labels: Array) -> Floats:
 
 
 def group_accuracy(logits: Array, labels: Array, groups: ClassGroups) -> dict[str, float]:
-    """Accuracy on all images and on the images of each group: {'all': ..., name: ...}."""
+    """Accuracy on all images and on the images of each group: {'all': ..., name: ...}.
+
+    >>> groups = ClassGroups.by_rank([90, 9], n_groups=2)
+    >>> group_accuracy(np.array([[2.0, 1.0], [2.0, 1.0]]), np.array([0, 1]), groups)
+    {'all': 50.0, 'head': 100.0, 'tail': 0.0}
+    """
     correct, group = logits.argmax(1) == labels, groups.index.numpy()[labels]
     by_group = {name: 100 * float(correct[group == g].mean()) for g, name in enumerate(groups.names)}
     return {"all": 100 * float(correct.mean()), **by_group}

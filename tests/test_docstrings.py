@@ -5,7 +5,18 @@ from importlib import import_module
 
 import pytest
 
-WITH_EXAMPLES = ["ltkd.groups", "ltkd.decomposition", "ltkd.losses.ltkd", "ltkd.methods.base", "ltkd.config.run_config"]
+WITH_EXAMPLES = [
+    "ltkd.groups",
+    "ltkd.decomposition",
+    "ltkd.metrics",
+    "ltkd.losses.ltkd",
+    "ltkd.datasets.registry",
+    "ltkd.models",
+    "ltkd.methods.base",
+    "ltkd.config.run_config",
+    "ltkd.training.fit",
+    "ltkd.reproduce.sweep",
+]
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)

@@ -89,6 +89,10 @@ def load(
     seed: draws the images that a class keeps; the subset for a larger factor lies inside that for a smaller one.
 
     Raises ConfigError for a bad parameter, DataError if images are missing, damaged or too few.
+
+    >>> data = load("digits", imbalance_factor=20)
+    >>> data.class_counts.tolist(), tuple(data.train.images.shape)
+    ([124, 88, 63, 45, 32, 23, 16, 12, 8, 6], (417, 1, 8, 8))
     """
     if not (isinstance(imbalance_factor, Real) and 1 <= imbalance_factor < np.inf):
         raise ConfigError(f"imbalance_factor = {imbalance_factor!r}: must be a finite number of at least 1")

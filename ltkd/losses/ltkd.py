@@ -84,6 +84,10 @@ def rebalance(teacher_mass: Tensor, batch_mass: Tensor | None = None) -> Tensor:
     batch sums are then nearer to each other, but equal only where the rows are alike.
     batch_mass (G,): the batch's summed mass if it comes from outside (several processes, a running mean).
     Raises: ConfigError if batch_mass is not (G,).
+
+    >>> rebalance(torch.tensor([[0.9, 0.1], [0.7, 0.3]]))
+    tensor([[0.6923, 0.3077],
+            [0.3684, 0.6316]])
     """
     log_mass = _log(as_float(teacher_mass))
     return log_rebalance(log_mass, _log_mass(batch_mass, log_mass)).exp()

@@ -82,6 +82,10 @@ def build(
     pretrained: False leaves the published weights out, because others are loaded next.
 
     Raises ConfigError for an unknown name or an unfit shape, LtkdError if a download fails.
+
+    >>> network = build("resnet8", num_classes=10)
+    >>> network(torch.zeros(2, 3, 32, 32)).shape
+    torch.Size([2, 10])
     """
     check_name(name)
     base = name.removesuffix(PRETRAINED)

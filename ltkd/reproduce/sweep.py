@@ -50,6 +50,12 @@ def sweep(
         SweepError: a run failed; raised after all others are done.
         ConfigError: other processes cannot use an object or method of your own.
         Interrupted: Ctrl-C; the runs in training are stored.
+
+    >>> import ltkd, tempfile
+    >>> configs = [ltkd.RunConfig.make(method=method, epochs=1, teacher_epochs=1) for method in ("ce", "kd")]
+    >>> finished = sweep(configs, runs=tempfile.mkdtemp(), progress=False, report=None)
+    >>> [run.config.method for run in finished]
+    ['ce', 'kd']
     """
     report = report or (lambda line: None)
     own = {role: where.get(role) for role in OBJECTS}

@@ -51,8 +51,7 @@ def fit(
 ) -> Run:
     """Train the run that `config` describes; resume it if it was stopped, load it if it is finished.
 
-    The runs that it builds on (its teachers, or the stage of training before it) are trained first, each as its own
-    run.
+    The runs that it builds on (teachers, or the stage of training before it) are trained first, as runs of their own.
 
     Args:
         config: everything that determines the result.
@@ -74,22 +73,14 @@ def fit(
             until the new one replaces it. A stopped retraining goes on with retrain=True.
         weights: train a finished run again if its weights are not stored, as after an import.
 
-    Returns:
-        The finished run.
+    Returns the finished run. Raises ConfigError, DataError or RunError if a setting, the data or the store is at fault;
+    Interrupted after Ctrl-C and TimeUp at `until`: the last finished epoch is stored then.
 
-    Raises:
-        ConfigError: a setting, module or data set does not fit.
-        DataError: the data are missing or damaged.
-        RunError: the run cannot be trained, stored or read.
-        Interrupted: Ctrl-C; the last finished epoch is stored.
-        TimeUp: `until` was reached; the last finished epoch is stored.
-
-    Example:
-        >>> import ltkd, tempfile
-        >>> config = ltkd.RunConfig.make(method="ltkd", epochs=1, teacher_epochs=1)
-        >>> run = ltkd.fit(config, runs=tempfile.mkdtemp(), progress=False)
-        >>> sorted(run.result["last"])[:4]
-        ['all', 'epoch', 'few_shot', 'head']
+    >>> import ltkd, tempfile
+    >>> config = ltkd.RunConfig.make(method="ltkd", epochs=1, teacher_epochs=1)
+    >>> run = ltkd.fit(config, runs=tempfile.mkdtemp(), progress=False)
+    >>> sorted(run.result["last"])[:4]
+    ['all', 'epoch', 'few_shot', 'head']
     """
     config = with_objects(config, teacher, student, dataset)
     run = Run.open(config, runs)
@@ -103,9 +94,9 @@ def fit(
             return run
         data = load_dataset(config.data, data_root, dataset)
         before = {}
+        where: dict[str, Any] = {"runs": runs, "data_root": data_root, "dataset": dataset, "until": until}
         for role, first in config.builds_on(data.class_counts).items():
             own = _objects_of(role, first, teacher, student)
-            where: dict[str, Any] = {"runs": runs, "data_root": data_root, "dataset": dataset, "until": until}
             before[role] = fit(first, **own, **where, **how, progress=progress, callbacks=callbacks, weights=True)
         job = prepare(config, data, before=before, teacher=teacher, student=student, deadline=deadline, **how)
         with distributed.by_first(run.claimed, deadline.check):
