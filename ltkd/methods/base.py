@@ -96,8 +96,8 @@ class Answer:
     access, and once.
 
     network: maps images to logits; a method `features` is needed for `features`. images: (B, channels, H, W).
-    featured: True if `features` will be read too: one pass then computes both. frozen: True for a teacher: no
-    gradient, and float32 even under autocast.
+    featured: True if `features` will be read too: one pass then computes both. frozen: True means no gradient, and
+    float32 even under autocast; a Step sets it for its teachers.
     """
 
     def __init__(
@@ -106,9 +106,9 @@ class Answer:
         images: Tensor | None = None,
         *,
         featured: bool = False,
-        frozen: bool = False,
     ) -> None:
-        self._network, self._images, self._featured, self._frozen = network, images, featured, frozen
+        self._network, self._images, self._featured = network, images, featured
+        self.frozen = False
         self._logits: Tensor | None = None
         self._features: FeatureOutput | None = None
 
@@ -143,7 +143,7 @@ class Answer:
             raise ConfigError(
                 "only the logits of this network are known; set needs = 'features' in the class of the method"
             )
-        if not self._frozen:
+        if not self.frozen:
             return function(self._network, self._images)
         with torch.no_grad(), torch.autocast(self._images.device.type, enabled=False):
             return function(self._network, self._images)
@@ -178,6 +178,8 @@ class Step:
         self.student, self.batches, self.epoch = student, batches, epoch
         self.images, self.labels, self.indices, _ = batches["main"]
         self.teachers = teachers or {}
+        for teacher in self.teachers.values():
+            teacher.frozen = True
         self._answer = Answer(student, self.images, featured=featured)
 
     @classmethod

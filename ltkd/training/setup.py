@@ -117,8 +117,7 @@ class Job:
         return self.method.needs == "features"
 
     def _teacher_outputs(self, batch: Batch) -> dict[str, Answer]:
-        how = {"featured": self._featured, "frozen": True}
-        outputs = {name: Answer(each, batch.images, **how) for name, each in self.teachers.items()}
+        outputs = {name: Answer(each, batch.images, featured=self._featured) for name, each in self.teachers.items()}
         for name, table in self.teacher_cache.tables.items():
             assert batch.views is not None
             outputs[name] = Answer.given(table.logits(batch.indices, batch.views))

@@ -8,7 +8,8 @@ from helpers import about
 from prepared import COUNTS, prepared, same, step_of, weights_of
 
 from ltkd import METHODS, ConfigError, Method, Option, RunConfig, Step, losses
-from ltkd.methods import Distillation, Task, method_class, option_names
+from ltkd.methods import TEACHER, Answer, Batch, Distillation, Task, method_class, option_names
+from ltkd.models import build
 from ltkd.training.sampling import SAMPLERS
 
 TASK = Task.of({"num_classes": 7, "in_channels": 1, "image_size": 8}, COUNTS, None, epochs=8)
@@ -377,3 +378,18 @@ def test_a_task_groups_the_classes_by_rank():
 
 def test_what_a_method_counts_moves_with_it():
     assert METHODS["bkd"](TASK).to(torch.float64).class_weights.dtype == torch.float64
+
+
+@pytest.mark.parametrize("read", ["teacher_logits", "teacher_features"])
+def test_the_teachers_of_a_step_are_frozen_whoever_makes_the_step(read):
+    """A step by hand, with a teacher whose parameters ask for gradients, under autocast."""
+    teacher = build("resnet8", num_classes=3, in_channels=1, image_size=8)
+    images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    batch = Batch(images, torch.tensor([0, 1, 2, 0]), torch.arange(4))
+    step = Step(teacher, {"main": batch}, torch.tensor(1.0), {TEACHER: Answer(teacher, images)})
+    with torch.autocast("cpu", torch.bfloat16):
+        output = getattr(step, read)
+    logits = output if read == "teacher_logits" else output.logits
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+    assert step.student(images).requires_grad
