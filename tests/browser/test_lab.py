@@ -34,7 +34,7 @@ SHOWN = """output => JSON.stringify([
 # What is chosen in a menu, and another choice; in a list of several one alone.
 CHOICE = """menu => [[...menu.selectedOptions].map(option => option.index),
   menu.multiple ? menu.options.length - 1 : (menu.selectedIndex + 1) % menu.options.length]"""
-DRAWN = "() => [...document.querySelectorAll('.js-plotly-plot')].every(plot => plot._fullData?.length)"
+EMPTY = "() => [...document.querySelectorAll('.js-plotly-plot')].filter(plot => !plot._fullData?.length).length"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_a_notebook_runs_and_its_controls_move_its_figures(name, lab, opened):
     copy_of(name, lab[2])
     page, wrong = opened(name)
     run_all(page)
-    page.wait_for_function(DRAWN, timeout=1000 * SECONDS)
+    wait_until_drawn(page, wrong)
     for output in page.locator(".jp-OutputArea-output:has(.widget-slider, .jupyter-widgets select)").all():
         output.locator(".js-plotly-plot").first.wait_for(timeout=1000 * SECONDS)
         moved = move_controls(page, output)
@@ -79,7 +79,7 @@ def test_explorers_hear_the_kernel_in_a_busy_browser(lab, opened):
     page, wrong = opened("busy")
     page.context.new_cdp_session(page).send("Emulation.setCPUThrottlingRate", {"rate": BUSY})
     run_all(page)
-    page.wait_for_function(DRAWN, timeout=1000 * SECONDS)
+    wait_until_drawn(page, wrong)
     outputs = page.locator(".jp-OutputArea-output:has(.widget-slider)").all()
     for output in outputs:
         output.locator(".js-plotly-plot").first.wait_for(timeout=1000 * SECONDS)
@@ -122,6 +122,14 @@ def run_all(page):
         assert time.monotonic() < until, f"not all cells have run: {page.evaluate(PROMPTS)}"
         page.wait_for_timeout(200)
     assert not errors(page)
+
+
+def wait_until_drawn(page, wrong):
+    """Wait until every figure on the page shows its data."""
+    until = time.monotonic() + SECONDS
+    while empty := page.evaluate(EMPTY):
+        assert time.monotonic() < until, f"{empty} figures are empty; what the page said: {wrong}"
+        page.wait_for_timeout(200)
 
 
 def errors(page):
