@@ -5,11 +5,11 @@ from .config import RunConfig
 from .datasets import SOURCES as DATASETS
 from .datasets import load as load_dataset
 from .decomposition import Decomposition, decompose, group_mass
-from .errors import ConfigError, DataError, Interrupted, LtkdError, RunError, SweepError
+from .errors import ConfigError, DataError, Interrupted, LtkdError, ResultWarning, RunError, SweepError
 from .groups import ClassGroups
 from .losses import rebalance
 from .methods import METHODS, Method, Option, Step, Task
-from .models import MODELS, FeatureOutput
+from .models import MODELS, FeatureOutput, Teacher
 from .models import build as build_model
 from .reproduce.sweep import sweep
 from .runs import Run
@@ -30,12 +30,14 @@ __all__ = [
     "LtkdError",
     "Method",
     "Option",
+    "ResultWarning",
     "Run",
     "RunConfig",
     "RunError",
     "Step",
     "SweepError",
     "Task",
+    "Teacher",
     "build_model",
     "datasets",
     "decompose",

@@ -3,10 +3,11 @@
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 
 from . import __version__, cli
-from .errors import Interrupted, LtkdError
+from .errors import Interrupted, LtkdError, ResultWarning, TeacherWarning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,6 +17,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     a sweep is up and runs are left. 130: Ctrl-C. 141: the reader of the output has stopped, as `| head` does.
     """
     parser = build_parser()
+    warnings.showwarning = _show_warning
+    warnings.simplefilter("ignore", ResultWarning)  # the report of a run has its remarks
+    warnings.simplefilter("always", TeacherWarning)  # in time to stop the training
     given = parser.parse_args(arguments)
     try:
         code: int = given.command(given) or 0
@@ -33,6 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LtkdError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+
+
+def _show_warning(message: Warning | str, *_where: object, **_how: object) -> None:
+    """Print a warning as one line, without the place in our code where it was raised."""
+    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -45,6 +45,14 @@ class TimeUp(Interrupted):
     """The time for training is over; the message says what is stored and how to go on."""
 
 
+class ResultWarning(UserWarning):
+    """Something in a run's scores that its reader must know; `remarks` in the result has it too."""
+
+
+class TeacherWarning(ResultWarning):
+    """Something in a teacher's scores, said before it teaches; `remarks` in the result has it too."""
+
+
 def unknown(kind: str, name: object, known: Iterable[object]) -> ConfigError:
     """The error for a name that is not in `known`; it suggests the nearest known name."""
     close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)

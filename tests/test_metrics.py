@@ -1,9 +1,12 @@
+import json
+import re
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from helpers import draw, softmax
-from sklearn.metrics import balanced_accuracy_score, confusion_matrix
+from sklearn.metrics import accuracy_score, classification_report, confusion_matrix
 
 from ltkd import ClassGroups, ConfigError, group_mass, metrics, rebalance
 from ltkd.decomposition import log_group_mass
@@ -21,17 +24,14 @@ def answers():
     return draw(400, 5, scale=1.0).numpy() + np.eye(5)[labels], labels
 
 
-def test_accuracy_of_each_class(answers):
-    logits, labels = answers
+def accuracies(logits, labels):
+    """The accuracy of each class, in per cent, by a plain loop."""
     guesses = logits.argmax(1)
-    expected = [100 * np.mean(guesses[labels == c] == c) for c in range(5)]
-    np.testing.assert_allclose(metrics.per_class_accuracy(logits, labels), expected)
+    return np.array([100 * np.mean(guesses[labels == c] == c) for c in range(logits.shape[1])])
 
 
-def test_its_mean_is_the_balanced_accuracy(answers):
-    logits, labels = answers
-    expected = 100 * balanced_accuracy_score(labels, logits.argmax(1))
-    assert metrics.per_class_accuracy(logits, labels).mean() == pytest.approx(expected)
+def test_accuracy_of_each_class(answers):
+    np.testing.assert_allclose(metrics.per_class_accuracy(*answers), accuracies(*answers))
 
 
 def test_a_class_without_images_has_no_accuracy():
@@ -39,38 +39,108 @@ def test_a_class_without_images_has_no_accuracy():
     np.testing.assert_array_equal(accuracy, [50, np.nan, 100])
 
 
-def test_accuracy_of_each_group(answers):
-    logits, labels = answers
-    hit, group = logits.argmax(1) == labels, np.array([0, 1, 0, 1, 1])[labels]
+def test_the_accuracy_of_a_group_is_the_mean_over_its_classes(answers):
+    found, expected = metrics.group_accuracy(*answers, GROUPS), accuracies(*answers)
+    plain = 100 * (answers[0].argmax(1) == answers[1]).mean()
+    assert found == pytest.approx({"all": plain, "head": expected[[0, 2]].mean(), "tail": expected[[1, 3, 4]].mean()})
+
+
+def test_on_a_balanced_test_set_it_is_the_papers_accuracy(answers):
+    labels = np.arange(400) % 5
+    hit, group = answers[0].argmax(1) == labels, GROUPS.index.numpy()[labels]
     expected = {"all": 100 * hit.mean(), "head": 100 * hit[group == 0].mean(), "tail": 100 * hit[group == 1].mean()}
-    assert metrics.group_accuracy(logits, labels, GROUPS) == pytest.approx(expected)
+    assert metrics.group_accuracy(answers[0], labels, GROUPS) == pytest.approx(expected)
 
 
-def test_the_report_holds_thirds_and_shots(answers):
-    logits, labels = answers
-    hit = logits.argmax(1) == labels
+UNEVEN = {  # true labels, predicted labels: of 5 classes with 300 to 4 training images
+    "some right": ([0] * 80 + [1] * 100 + [2] * 18 + [3] * 96 + [4] * 27, None),
+    "one class only": ([0] * 80 + [1] * 10 + [2] * 10 + [3] * 5 + [4] * 5, 0),
+    "the rarest is never predicted": ([0] * 9 + [1] * 9 + [2] * 9 + [3] * 90 + [4] * 9, [0, 1, 2, 3, 3]),
+    "perfect": ([0] * 50 + [1] * 3 + [2] * 7 + [3] * 90 + [4] * 2, [0, 1, 2, 3, 4]),
+    "classes without images": ([0] * 5 + [3] * 2, [0, 1, 2, 2, 4]),
+}
 
-    def accuracy(*classes):
-        return 100 * hit[np.isin(labels, classes)].mean()
 
-    assert metrics.report(logits, labels, COUNTS) == pytest.approx(
-        {
-            "all": 100 * hit.mean(),
-            "head": accuracy(0, 1),
-            "medium": accuracy(2),
-            "tail": accuracy(3, 4),
-            "many_shot": accuracy(0),
-            "medium_shot": accuracy(1, 2),
-            "few_shot": accuracy(3, 4),
-        }
-    )
+@pytest.mark.parametrize("case", UNEVEN)
+def test_the_report_is_scikit_learns(case):
+    labels, predicted = UNEVEN[case]
+    labels = np.array(labels)
+    if predicted is None:
+        logits = draw(len(labels), 5).numpy() + np.eye(5)[labels]
+    else:
+        logits = np.eye(5)[np.broadcast_to(predicted, 5)[labels]]
+    tested = np.unique(labels)
+    expected = classification_report(labels, logits.argmax(1), labels=tested, output_dict=True, zero_division=0)
+    rows = [expected[str(c)] for c in tested]
+    found, counts = metrics.report(logits, labels, COUNTS), metrics.count(logits, labels)
+    for name, row in (("precision", "precision"), ("recall", "recall"), ("f1", "f1-score")):
+        np.testing.assert_allclose(getattr(counts, name)[tested], [100 * each[row] for each in rows])
+    assert counts.images[tested].tolist() == [each["support"] for each in rows]
+    assert found["all"] == pytest.approx(100 * accuracy_score(labels, logits.argmax(1)))
+    assert found["balanced"] == pytest.approx(100 * expected["macro avg"]["recall"])
+    assert found["macro_f1"] == pytest.approx(100 * expected["macro avg"]["f1-score"])
+    recall = {c: row["recall"] for c, row in zip(tested, rows, strict=True)}
+    thirds, shots = {"head": (0, 1), "medium": (2,), "tail": (3, 4)}, {"many_shot": (0,), "few_shot": (3, 4)}
+    for name, classes in (thirds | shots).items():
+        known = [100 * recall[c] for c in classes if c in recall]
+        assert found[name] == (pytest.approx(np.mean(known)) if known else None)
+    json.dumps(counts.rounded(), allow_nan=False)
 
 
 def test_the_report_has_none_for_an_empty_group_of_shots(answers):
-    logits, labels = answers
-    report = metrics.report(logits, labels, np.array([300, 250, 90, 60, 40]))
+    report = metrics.report(*answers, np.array([300, 250, 90, 60, 40]))
     assert report["few_shot"] is None
     assert report["many_shot"] is not None
+
+
+@pytest.mark.parametrize(
+    ("case", "remarks"),
+    [
+        ("one class only", ["only 1 of 5 classes", "uneven (80 to 5 images per class)"]),
+        ("the rarest is never predicted", ["only 4 of 5 classes", "uneven (90 to 9 images per class)"]),
+        ("perfect", ["uneven (90 to 2 images per class)"]),
+        ("classes without images", ["only 1 of 2 classes", "3 of 5 classes have no test images", "uneven (5 to 2"]),
+    ],
+)
+def test_what_hides_in_an_accuracy_is_said(case, remarks):
+    labels, predicted = UNEVEN[case]
+    found = metrics.remarks(metrics.count(np.eye(5)[np.broadcast_to(predicted, 5)[labels]], np.array(labels)))
+    assert len(found) == len(remarks) and all(part in text for part, text in zip(remarks, found, strict=True))
+
+
+def test_a_network_that_answers_all_classes_of_an_even_test_set_gets_no_remark():
+    assert metrics.remarks(metrics.count(np.eye(3), np.arange(3))) == []
+
+
+TAKES_LABELS = {
+    "report": lambda logits, labels: metrics.report(logits, labels, COUNTS),
+    "group_accuracy": lambda logits, labels: metrics.group_accuracy(logits, labels, GROUPS),
+    "confusion": metrics.confusion,
+    "group_confusion": lambda logits, labels: metrics.group_confusion(logits, labels, GROUPS),
+    "sorted_confusion": lambda logits, labels: metrics.sorted_confusion(logits, labels, COUNTS),
+    "calibration_by_group": lambda logits, labels: metrics.calibration_by_group(logits, labels, GROUPS),
+    "expected_calibration_error": metrics.expected_calibration_error,
+    "bias_slope": lambda logits, labels: metrics.bias_slope(logits, labels, COUNTS),
+    "accuracy_by_size": lambda logits, labels: metrics.accuracy_by_size(logits, labels, COUNTS),
+}
+NO_ANSWERS = {
+    "NaN": (np.full((2, 5), np.nan), [0, 1], "2 of 2 images hold NaN or +inf"),
+    "+inf": (np.array([[np.inf, 0, 0, 0, 0], [1, 0, 0, 0, 0]]), [0, 1], "1 of 2 images"),
+    "no label": (np.zeros((2, 5)), [0, -1], "between -1 and 0"),
+    "label too high": (np.zeros((2, 5)), [0, 5], "from 0 to 4"),
+    "labels as numbers with a point": (np.zeros((2, 5)), [0.0, 1.0], "float64"),
+    "one-hot labels": (np.zeros((2, 5)), np.eye(5, dtype=int)[:2], "labels of shape"),
+    "fewer labels": (np.zeros((2, 5)), [0], "labels of shape"),
+    "no images": (np.zeros((0, 5)), [], "at least one"),
+}
+
+
+@pytest.mark.parametrize("metric", TAKES_LABELS)
+@pytest.mark.parametrize("case", NO_ANSWERS)
+def test_what_is_no_answer_is_refused(metric, case):
+    logits, labels, problem = NO_ANSWERS[case]
+    with pytest.raises(ConfigError, match=re.escape(problem)):
+        TAKES_LABELS[metric](logits, np.array(labels))
 
 
 @pytest.mark.parametrize(
@@ -88,8 +158,8 @@ def test_confusion_is_scikit_learns(answers):
 
 def test_group_confusion_is_scikit_learns_on_group_labels(answers):
     logits, labels = answers
-    index = GROUPS.index.numpy()
-    expected = confusion_matrix(index[labels], index[logits.argmax(1)], normalize="true")
+    index, weights = GROUPS.index.numpy(), 1 / np.bincount(labels)[labels]
+    expected = confusion_matrix(index[labels], index[logits.argmax(1)], sample_weight=weights, normalize="true")
     np.testing.assert_allclose(metrics.group_confusion(logits, labels, GROUPS), expected)
 
 
@@ -148,11 +218,30 @@ def test_reliability_leaves_empty_bins_empty():
 
 def test_a_network_that_answers_with_the_prior_has_slope_one():
     logits = np.tile(np.log(COUNTS), (10, 1))
-    assert metrics.bias_slope(logits, COUNTS) == pytest.approx(1)
+    assert metrics.bias_slope(logits, np.arange(10) % 5, COUNTS) == pytest.approx(1)
 
 
 def test_a_network_that_favours_no_class_has_slope_zero():
-    assert metrics.bias_slope(np.zeros((10, 5)), COUNTS) == pytest.approx(0)
+    assert metrics.bias_slope(np.zeros((10, 5)), np.arange(10) % 5, COUNTS) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("images", [(10, 10, 10, 10, 10), (300, 90, 60, 15, 4), (4, 15, 60, 90, 300), (9, 0, 9, 9, 1)])
+def test_a_perfect_classifier_has_no_bias_on_any_test_set(images):
+    labels = np.repeat(np.arange(5), images)
+    assert metrics.bias_slope(30 * np.eye(5)[labels], labels, COUNTS) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_bias_does_not_depend_on_the_numbers_of_test_images():
+    each = np.log(COUNTS) + 3 * np.eye(5)  # the same answer on every image of a class
+    slopes = [
+        metrics.bias_slope(each[labels], labels, COUNTS)
+        for labels in (np.arange(5), np.repeat(np.arange(5), (300, 90, 60, 15, 4)))
+    ]
+    assert slopes[0] == pytest.approx(slopes[1]) and 0 < slopes[0] < 1
+
+
+def test_a_class_that_gets_no_probability_has_a_finite_slope():
+    assert np.isfinite(metrics.bias_slope(np.array([[0.0, -np.inf]] * 2), np.array([0, 1]), [9, 1]))
 
 
 def test_batch_mass_sums_the_full_batches():
@@ -171,7 +260,7 @@ def test_gradient_by_group_is_the_mean_length_of_softmax_minus_label():
 
 
 def test_calibration_by_group_is_that_of_each_groups_images(answers):
-    logits, labels = answers
+    logits, labels = answers[0], np.arange(400) % 5
     found = metrics.calibration_by_group(logits, labels, GROUPS, temperature=2.0, n_bins=15)
     for g, name in enumerate(GROUPS.names):
         of = GROUPS.index.numpy()[labels] == g
@@ -183,6 +272,12 @@ def test_calibration_by_group_is_that_of_each_groups_images(answers):
     assert list(found) == ["all", "head", "tail"]
 
 
+def test_calibration_of_a_group_gives_each_class_the_same_weight(answers):
+    found = metrics.calibration_by_group(*answers, GROUPS)
+    means = metrics.group_accuracy(*answers, GROUPS)
+    assert {name: part.accuracy for name, part in found.items()} == pytest.approx(means)
+
+
 def test_calibration_leaves_out_a_group_without_images(answers):
     logits, labels = answers
     of_head = GROUPS.index.numpy()[labels] == 0
@@ -190,12 +285,12 @@ def test_calibration_leaves_out_a_group_without_images(answers):
 
 
 def test_equal_counts_have_no_slope(answers):
-    assert np.isnan(metrics.bias_slope(answers[0], [7] * 5))
+    assert np.isnan(metrics.bias_slope(*answers, [7] * 5))
 
 
 def test_a_higher_temperature_flattens_the_slope():
     logits = np.tile(np.log(COUNTS), (10, 1))
-    assert metrics.bias_slope(logits, COUNTS, temperature=2.0) == pytest.approx(0.5)
+    assert metrics.bias_slope(logits, np.arange(10) % 5, COUNTS, temperature=2.0) == pytest.approx(0.5)
 
 
 def test_rebalanced_batches_are_those_of_the_loss(answers):

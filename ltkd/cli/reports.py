@@ -12,7 +12,7 @@ from ..runs import shared_subsets
 if TYPE_CHECKING:
     import pandas as pd
 
-ACCURACIES = ("all", "head", "medium", "tail")
+ACCURACIES = ("all", "balanced", "head", "medium", "tail")
 NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")
 PLACE = {"imbalance_factor": "factor", "teacher": "teacher", "student": "student"}
 

@@ -13,6 +13,7 @@ from .mobilenet import MobileNetV1, MobileNetV2
 from .pretrained import WEIGHTS, load_published
 from .resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShortcut, imagenet_stem
 from .shufflenet import ShuffleNetV1
+from .teacher import Teacher
 from .vgg import VGG
 from .wideresnet import WideResNet
 
@@ -20,6 +21,7 @@ __all__ = [
     "MODELS",
     "FeatureOutput",
     "StagedNetwork",
+    "Teacher",
     "build",
     "check_name",
     "classifier",

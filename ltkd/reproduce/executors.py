@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
-from ..errors import RunError
+from ..errors import ResultWarning, RunError
 
 if TYPE_CHECKING:
     from loky import ProcessPoolExecutor
@@ -86,6 +86,7 @@ def result_of(future: Future) -> Any:
 def _begin(threads: int, parent: int) -> None:
     """Set up a worker process."""
     torch.set_num_threads(threads)
+    warnings.simplefilter("ignore", ResultWarning)  # the report of a run has its remarks
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

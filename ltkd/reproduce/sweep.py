@@ -210,7 +210,9 @@ def in_order(configs: Iterable[RunConfig], done: Container[str] = ()) -> list[Ru
 
 
 def describe(run: Run) -> str:
-    """The accuracies of a finished run as one line of text."""
+    """The accuracies of a finished run and the remarks on them, as one line of text."""
     last = run.result["last"]
-    groups = ", ".join(f"{name} {last[name]:.2f}" for name in ("head", "medium", "tail") if name in last)
-    return f"all {last['all']:.2f} % ({groups}), epoch {last['epoch']}"
+    groups = ", ".join(f"{name} {last[name]:.2f}" for name in ("head", "medium", "tail") if last.get(name) is not None)
+    balanced = f"balanced {last['balanced']:.2f} %, " if "balanced" in last else ""  # not in runs of version 0.1
+    line = f"{balanced}all {last['all']:.2f} % ({groups}), epoch {last['epoch']}"
+    return "; ".join([line, *run.result.get("remarks", [])])

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .. import metrics
 from .._support.storage import write_bytes
 from ..config import RunConfig
 from ..errors import RunError
@@ -175,9 +176,11 @@ def _checked(name: str, parts: Parts) -> float:
     if problem := problem_of(result):
         raise ValueError(f"the result.json of {name!r} {problem}")
     _check_history(parts["history.parquet"])
-    accuracy, counted = result["last"]["all"], _check_arrays(parts["test.npz"], len(result.get("class_names", ())))
-    if counted is not None and not math.isclose(accuracy, counted, abs_tol=ROUNDING):
-        raise ValueError(f"{name!r} has {accuracy:.2f} % in result.json, but {counted:.2f} % in test.npz")
+    accuracy: float = result["last"]["all"]
+    for score, counted in _check_arrays(parts["test.npz"], len(result.get("class_names", ()))).items():
+        stated = result["last"].get(score)
+        if stated is not None and not math.isclose(stated, counted or 0.0, abs_tol=ROUNDING):
+            raise ValueError(f"{name!r} has {score} {stated:.2f} % in result.json, but {counted:.2f} % in test.npz")
     return accuracy
 
 
@@ -199,8 +202,8 @@ def _check_history(data: bytes) -> None:
         raise ValueError("a history.parquet must hold numbers only, and a column 'epoch'")
 
 
-def _check_arrays(data: bytes, classes: int) -> float | None:
-    """Check a test.npz; return its accuracy in per cent, None if it holds no confusion matrix.
+def _check_arrays(data: bytes, classes: int) -> dict[str, float | None]:
+    """Check a test.npz; return its scores that do not depend on groups, none if it holds no confusion matrix.
 
     classes: the number of classes; 0: any. Raises any type of error.
     """
@@ -213,10 +216,12 @@ def _check_arrays(data: bytes, classes: int) -> float | None:
         if array.shape != (classes,) * ARRAYS[name] or array.dtype.kind not in "iu" or array.min(initial=0) < 0:
             raise ValueError(f"{name} in test.npz must hold counts for {classes} classes")
     if (confusion := arrays.get("confusion")) is None:
-        return None
+        return {}
     if not confusion.any() or (confusion.diagonal() != arrays["hits"]).any():
         raise ValueError("hits and confusion in test.npz differ, or are empty")
-    return 100 * confusion.trace() / confusion.sum()
+    counts = metrics.Counts(confusion.sum(1), confusion.diagonal(), confusion.sum(0))
+    scores = metrics.scores(counts, np.arange(classes))
+    return {name: scores[name] for name in ("all", "balanced", "macro_f1")}
 
 
 # --- writing ---

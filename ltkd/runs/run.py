@@ -27,7 +27,7 @@ from ..errors import ConfigError, RunError
 if TYPE_CHECKING:
     import pandas as pd
 
-REPORTED = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
+REPORTED = ("all", "balanced", "macro_f1", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
 _RETRAIN = "train this run here: fit(run.config, weights=True)"
 OPTIONAL = {"student.safetensors": "weights", "logits.npz": "logits", "test.npz": "logits"}  # see Run
 
@@ -317,7 +317,7 @@ def problem_of(result: object) -> str | None:
 
 
 def _json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2) + "\n").encode()
+    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -18,8 +18,9 @@ OWN_SUBSET = "seed"  # stands for the subset's seed if each run draws its subset
 def table(folder: Folders = None) -> "pd.DataFrame":
     """One row per finished run: `run`, the config's fields, the method's options, then accuracies in per cent.
 
-    all, head, medium, tail, many_shot, medium_shot, few_shot are those of the last epoch; best_all and so on are those
-    of the best epoch. The best epoch is chosen on the test set: use it only to compare with papers that report it.
+    Accuracies of the last epoch are named as in `metrics.scores`: all, balanced, macro_f1, head and so on.
+    best_all and so on are those of the epoch with the best balanced accuracy. That epoch is chosen on the test set: use
+    it only to compare with papers that report it.
 
     folder: one folder or several; None: see `runs_folder`.
     """
@@ -43,11 +44,12 @@ def _row(run: Run) -> dict[str, Any]:
 
 
 def summarise(
-    frame: "pd.DataFrame", by: Sequence[str] | None = None, measures: Sequence[str] = REPORTED
+    frame: "pd.DataFrame", by: Sequence[str] | None = None, measures: Sequence[str] | None = None
 ) -> "pd.DataFrame":
     """Mean and half-width of the 95 % confidence interval over seeds (Student's t), one row per group of runs.
 
-    frame: rows of `table`; by: the columns that define a group; measures: the columns to average. Without `by`, runs of
+    frame: rows of `table`; by: the columns that define a group; measures: the columns to average (default: the scores
+    that the frame has). Without `by`, runs of
     a group differ only in their seed. `subset_seed` is then a number if all runs of the group share one subset, and
     "seed" if each run draws its own; a run that belongs to both kinds (see `designs`) counts in both rows.
 
@@ -55,6 +57,7 @@ def summarise(
     """
     import pandas as pd
 
+    measures = [name for name in REPORTED if name in frame] if measures is None else measures
     if by is None:
         outcomes = {"run", "seed", "recipe", "best_epoch", *REPORTED, *(f"best_{name}" for name in REPORTED)}
         by = [column for column in frame.columns if column not in outcomes]

@@ -1,6 +1,7 @@
 """Training: `fit` turns a RunConfig into a Run on disk, in one visible loop."""
 
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,7 @@ from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
 from ..config import RunConfig
 from ..datasets import LongTailedDataset
-from ..errors import ConfigError, Interrupted, RunError, TimeUp
+from ..errors import ConfigError, Interrupted, ResultWarning, RunError, TimeUp
 from ..methods import check_terms
 from ..models import count_parameters
 from ..runs import Run, checkpoint_bytes, predict
@@ -80,7 +81,7 @@ def fit(
     >>> config = ltkd.RunConfig.make(method="ltkd", epochs=1, teacher_epochs=1)
     >>> run = ltkd.fit(config, runs=tempfile.mkdtemp(), progress=False)
     >>> sorted(run.result["last"])[:4]
-    ['all', 'epoch', 'few_shot', 'head']
+    ['all', 'balanced', 'epoch', 'few_shot']
     """
     config = with_objects(config, teacher, student, dataset)
     run = Run.open(config, runs)
@@ -155,8 +156,11 @@ def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callback
     finally:
         bar.close()
     if first:
-        result = _result(job, data, history, time.monotonic() - started)
+        counts = metrics.count(logits, job.test.labels.numpy())
+        result = _result(job, data, history, counts, time.monotonic() - started)
         run.finish(job.student, logits, job.test.labels.numpy(), job.class_counts, history, result)
+        if (collapsed := metrics.unanswered(counts)) is not None:
+            warnings.warn(f"{config.name}: {collapsed}", ResultWarning, stacklevel=3)
     distributed.wait()
 
 
@@ -208,16 +212,21 @@ def _resume(run: Run, job: Job) -> tuple[list[dict[str, Any]], float]:
     return state["history"], state["seconds"]
 
 
-def _result(job: Job, data: LongTailedDataset, history: list[dict[str, Any]], seconds: float) -> dict[str, Any]:
-    """The content of result.json."""
-    tested = [row for row in history if row.get("test_all") is not None]
-    best = max(tested, key=lambda row: row["test_all"])
+def _result(
+    job: Job, data: LongTailedDataset, history: list[dict[str, Any]], counts: metrics.Counts, seconds: float
+) -> dict[str, Any]:
+    """The content of result.json. counts: of the test images after the last epoch."""
+    tested = [row for row in history if row.get("test_balanced") is not None]
+    best = max(tested, key=lambda row: row["test_balanced"])
     config = job.config
     return {
         "name": config.name,
         "last": _reported(history[-1]),
         "best": _reported(best),
         "tested_epochs": len(tested),
+        "per_class": counts.rounded(),
+        "remarks": [*metrics.remarks(counts), *_of_teachers(job)],
+        "teachers": job.teacher_scores,
         "recipe": config.recipe,
         "overrides": config.overrides(),
         "assumptions": config.assumptions(),
@@ -237,6 +246,10 @@ def _result(job: Job, data: LongTailedDataset, history: list[dict[str, Any]], se
         "hardware": hardware(job.device),
         "commit": commit(),
     }
+
+
+def _of_teachers(job: Job) -> list[str]:
+    return [f"the {name}: {each}" for name, scores in job.teacher_scores.items() for each in scores["remarks"]]
 
 
 def _reported(row: dict[str, Any]) -> dict[str, Any]:

@@ -89,14 +89,11 @@ class EpochRecord:
             row |= {name: self.parts[name].to("cpu", copy=True) for name in ("teacher_mass", "rebalanced_mass")}
         return row
 
-    def _accuracies(self, hits: Tensor, seen: Tensor) -> dict[str, float]:
+    def _accuracies(self, hits: Tensor, seen: Tensor) -> dict[str, float | None]:
         """Accuracies in per cent from correct and all images of each class, (C,) each."""
-        groups = metrics.thirds(self.class_counts)
-        by_group = {
-            name: 100 * float(hits[groups.index == g].sum() / seen[groups.index == g].sum())
-            for g, name in enumerate(groups.names)
-        }
-        return {"all": 100 * float(hits.sum() / seen.sum()), **by_group}
+        per_class = metrics.per_cent(hits.double().numpy(), seen.double().numpy())
+        means = metrics.group_means(per_class, metrics.thirds(self.class_counts))
+        return {"all": 100 * float(hits.sum() / seen.sum()), "balanced": metrics.mean_known(per_class), **means}
 
 
 def prefixed(prefix: str, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -135,7 +132,8 @@ class ProgressBar:
         """Show the loss and the accuracies of an epoch, a row of the history."""
         where = "test" if row.get("test_all") is not None else "train"
         names = [name.removeprefix("train_") for name in row if name.startswith("train_")]
-        accuracies = " ".join(f"{name} {row[f'{where}_{name}']:.0f}" for name in names)
+        scores = {name: row[f"{where}_{name}"] for name in names}
+        accuracies = " ".join(f"{name} {score:.0f}" for name, score in scores.items() if score is not None)
         self.bar.set_postfix_str(f"epoch {row['epoch']} loss {row['loss']:.2f} {where} % {accuracies}", refresh=False)
 
     def close(self) -> None:

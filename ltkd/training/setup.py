@@ -21,6 +21,7 @@ from ..datasets.normalization import NORMALIZATIONS, Normalizer
 from ..errors import ConfigError
 from ..groups import ClassGroups
 from ..methods import Answer, Batch, Method, Scan, Step, Task, method_class
+from ..models import Teacher
 from ..runs import Run
 from . import malloc
 from .deadline import Deadline
@@ -28,6 +29,7 @@ from .history import EpochRecord
 from .loaders import DeviceLoader, StreamingLoader, batch_sizes, make_loader
 from .sampling import hold_out
 from .teacher_cache import TeacherCache, cache_teachers
+from .teacher_check import scored
 
 SAMPLED_IMAGES = 2000  # images on disk from which a normalisation is computed
 
@@ -44,7 +46,7 @@ class Job:
     loaders of the two halves. held_out: training images that are not trained on (None without any). class_counts: (C,),
     training images of each class. groups: the class groups of the method. record: the sums of the current epoch.
     compiled: the mode of torch.compile, None without it. modes: the modes since the first epoch, before a resume too.
-    before: {role: name} of the runs that were trained first.
+    before: {role: name} of the runs that were trained first. teacher_scores: see `teacher_check.scored`.
     """
 
     config: RunConfig
@@ -67,6 +69,7 @@ class Job:
     compiled: str | None
     modes: list[str | None]
     before: dict[str, str]
+    teacher_scores: dict[str, dict[str, Any]]
 
     def state(self) -> dict[str, Any]:
         """The state of student, method and optimizer, for a checkpoint."""
@@ -183,6 +186,7 @@ def prepare(
         compiled=compiled,
         modes=[compiled],
         before={role: run.config.name for role, run in (before or {}).items()},
+        teacher_scores=scored(teachers, before or {}, data, partial(loader, augmentation="none")),
     )
 
 
@@ -308,6 +312,8 @@ def _teachers(
     teachers = {}
     for name, spec in specs.items():
         network = copy.deepcopy(teacher) if teacher is not None else before[name].model()
+        if isinstance(network, Teacher):
+            network = network.in_order_of(data.class_names)
         network = _on(images.device, network).eval().requires_grad_(False)
         num_classes = data.num_classes if spec.classes is None else len(spec.classes)
         _check_network(network, name, config.teacher, images, num_classes)

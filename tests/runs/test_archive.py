@@ -285,10 +285,12 @@ def parquet(table, **options):
     return buffer.getvalue()
 
 
-def flip(share):
+def flip(place):
+    """place: of the byte, as a share of the file, or counted from its end."""
+
     def flipped(file):
         data = bytearray(file.read_bytes())
-        data[int(len(data) * share)] ^= 255
+        data[int(len(data) * place) if place > 0 else place] ^= 255
         file.write_bytes(data)
 
     return flipped
@@ -331,7 +333,7 @@ DAMAGES = {
     "empty": lambda file: file.write_bytes(b""),
     "cut off": lambda file: file.write_bytes(file.read_bytes()[: file.stat().st_size // 2]),
     "a byte in the middle": flip(0.5),
-    "a byte at the end": flip(0.97),
+    "the mark of the end": flip(-22),
     "no members": lambda file: written(file, []),
     "a folder": lambda file: (file.unlink(), file.mkdir()),
     "gone": lambda file: file.unlink(),
@@ -374,6 +376,8 @@ DAMAGES = {
     "accuracy of a group is a word": last(head="x"),
     "accuracy is too much": last(all=250.0),
     "accuracy is not that of the confusion": last(all=99.99),
+    "balanced accuracy is not that of the confusion": last(balanced=99.99),
+    "F1 is not that of the confusion": last(macro_f1=99.99),
     "name is a number": record("result.json", name=3),
     "fingerprint is a list": record("result.json", train_fingerprint=["x"]),
     "class names are a number": record("result.json", class_names=3),

@@ -18,7 +18,7 @@ from ltkd.datasets import load
 from ltkd.training import fit as training
 
 LTKD = digits_config(method="ltkd")
-MEASURES = ("all", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
+MEASURES = ("all", "balanced", "macro_f1", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
 
 
 @pytest.fixture

@@ -16,9 +16,10 @@ import torch
 from helpers import PROJECT, digits_config, random_dataset
 from PIL import Image
 from prepared import prepared
+from sklearn.metrics import classification_report
 from torch import nn
 
-from ltkd import ConfigError, DataError, Interrupted, Run, RunConfig, RunError, fit
+from ltkd import ConfigError, DataError, Interrupted, ResultWarning, Run, RunConfig, RunError, fit
 from ltkd.datasets import load
 from ltkd.datasets.normalization import Normalizer
 from ltkd.runs import checkpoint_bytes
@@ -579,12 +580,11 @@ def test_the_learning_rate_is_the_one_of_the_epoch(history):
 
 
 @pytest.mark.parametrize("half", ["train", "test"])
-def test_accuracies_of_the_groups_average_to_that_of_all(history, half):
-    counts = load("digits", imbalance_factor=20).class_counts.numpy() if half == "train" else np.full(10, 50)
-    images = {"head": counts[:3].sum(), "medium": counts[3:7].sum(), "tail": counts[7:].sum()}
-    row = history.iloc[-1]
-    mean = sum(row[f"{half}_{name}"] * n for name, n in images.items()) / counts.sum()
-    assert mean == pytest.approx(row[f"{half}_all"])
+def test_accuracies_of_the_groups_average_to_the_balanced_one(history, half):
+    row, classes = history.iloc[-1], {"head": 3, "medium": 4, "tail": 3}
+    mean = sum(row[f"{half}_{name}"] * n for name, n in classes.items()) / 10
+    assert mean == pytest.approx(row[f"{half}_balanced"])
+    assert (row[f"{half}_all"] == pytest.approx(mean)) == (half == "test")  # as many test images of each class
 
 
 @pytest.mark.parametrize("column", ["teacher_mass", "rebalanced_mass"])
@@ -614,8 +614,34 @@ def test_the_last_epoch_is_reported_and_the_best_beside_it(tmp_path):
     run = fit_quietly(digits_config(method="ce", epochs=4, test_every=1, lr=0.2), tmp_path)
     assert run.result["last"]["epoch"] == 4
     assert run.result["last"]["all"] == run.history.test_all.iloc[-1]
-    assert run.result["best"]["all"] == run.history.test_all.max()
-    assert run.result["best"]["epoch"] == run.history.test_all.argmax() + 1
+    assert run.result["best"]["balanced"] == run.history.test_balanced.max()
+    assert run.result["best"]["epoch"] == run.history.test_balanced.argmax() + 1
+
+
+def uneven_digits():
+    """Digits in which class c has 50 - 5 c test images, and 9 has none."""
+    data = load("digits", imbalance_factor=10)
+    labels = data.test.labels
+    kept = [(labels == c).nonzero()[: 50 - 5 * c, 0] for c in range(9)]
+    return replace(data, test=data.test.subset(torch.cat(kept)))
+
+
+def test_an_accuracy_that_hides_classes_does_not_stand_alone(tmp_path):
+    with pytest.warns(ResultWarning, match="predicts only [1-7] of 9 classes"):  # one epoch from scratch
+        run = fit_quietly(digits_config(method="ce", epochs=1), tmp_path, dataset=uneven_digits())
+    report = classification_report(run.labels, run.logits.argmax(1), labels=range(9), output_dict=True, zero_division=0)
+    per_class, last = run.result["per_class"], run.result["last"]
+    assert per_class["images"] == [*range(50, 5, -5), 0]
+    for name, row in (("recall", "recall"), ("precision", "precision"), ("f1", "f1-score")):
+        assert per_class[name][:9] == pytest.approx([100 * report[str(c)][row] for c in range(9)], abs=1e-3)
+    assert per_class["recall"][9] is per_class["f1"][9] is None
+    assert last["balanced"] == pytest.approx(100 * report["macro avg"]["recall"])
+    assert last["macro_f1"] == pytest.approx(100 * report["macro avg"]["f1-score"])
+    assert last["tail"] == pytest.approx(np.mean(per_class["recall"][7:9]), abs=1e-3)
+    assert run.history.test_balanced.iloc[-1] == last["balanced"]
+    assert any("uneven (50 to 10 images per class)" in remark for remark in run.result["remarks"])
+    assert any("1 of 10 classes have no test images" in remark for remark in run.result["remarks"])
+    assert "NaN" not in (run.folder / "result.json").read_text()
 
 
 def test_callbacks_are_called_after_each_epoch_of_teacher_and_student(tmp_path):

@@ -258,7 +258,8 @@ def _row_texts(table: pd.DataFrame) -> dict[str | None, str]:
     """The text of each row, with aligned columns: {name of the run: text}, and the column titles under None."""
     columns = {"run": "name", "data": "dataset", "network": "student", "epochs": "epochs", "seed": "seed"}
     cells = {head: [head, *texts(table[column])] for head, column in columns.items()}
-    cells |= {g: [g, *(f"{value:.1f}" for value in table[g].astype(float))] for g in ("all", *GROUP_NAMES)}
+    for score in ("all", "balanced", *GROUP_NAMES):  # NaN: a group without test images, or a run of version 0.1
+        cells[score] = [score, *("-" if v != v else f"{v:.1f}" for v in table[score].astype(float))]
     width = {head: max(map(len, column)) for head, column in cells.items()}
     left = {"run", "data", "network"}
     padded = [[t.ljust(width[h]) if h in left else t.rjust(width[h]) for t in cells[h]] for h in cells]

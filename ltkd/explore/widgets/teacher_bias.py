@@ -66,15 +66,17 @@ class TeacherBias:
         groups = self.logits.groups(n_groups)
         where = f"{network}, {SPLITS[data]}, T = {temperature:g}"
         if show == PRIOR:
-            return _prior(logits, self.logits.class_counts, groups, temperature, where)
+            mean = metrics.softmax(logits, temperature).mean(0)
+            if data == "test":  # the bias of the network alone, also where the test set is uneven
+                mean = metrics.mean_probability(logits, labels, temperature=temperature)
+            return _prior(mean, self.logits.class_counts, groups, where)
         if show == CALIBRATION:
             return _calibration(logits, labels, groups, temperature, where)
         batches = batch_terms.rebalance_batches(logits, labels, groups, batch_size=batch_size, temperature=temperature)
         return _mass(batches, groups, batch - 1, where)
 
 
-def _prior(logits: np.ndarray, counts: np.ndarray, groups: ClassGroups, temperature: float, where: str) -> Drawing:
-    mean = metrics.softmax(logits, temperature).mean(0)
+def _prior(mean: np.ndarray, counts: np.ndarray, groups: ClassGroups, where: str) -> Drawing:
     slope = metrics.prior_slope(mean, counts)
     figure = plots.prior(counts, mean, groups, slope)
     figure.update_layout(title_text=f"Mean probability of a class against its size: {where}", height=460)
