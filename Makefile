@@ -15,7 +15,7 @@ workbook: $(READY)  ## execute all notebooks into workbook/, begun in reading or
 html: $(READY)  ## the stored notebooks and an explorer as HTML files to hand out, into workbook/html/
 	$(BIN)/python notebooks/handouts/make.py
 
-test: check  ## everything that must pass, the notebooks backwards and forwards too
+test: check  ## everything that must pass; runs the notebooks too, from the last to the first
 	$(PYTEST) tests notebooks --nbval-lax --nbval-cell-timeout=600
 
 quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: two minutes

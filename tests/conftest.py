@@ -30,18 +30,20 @@ def pytest_configure(config):
     torch.set_num_threads(1)
 
 
-NOTEBOOKS_FIRST = {"test_workbook.py": 0, ".ipynb": 1, "test_notebooks.py": 2}  # all else: 3
+NOTEBOOKS_FIRST = (".ipynb", "test_notebooks.py")
 
 
 def pytest_collection_modifyitems(items):
-    """The notebooks come first: backwards with nothing stored, then in reading order."""
-    items.sort(key=_turn)
+    """The notebooks come first, from the last to the first, with nothing stored: none needs what an earlier one leaves,
+    and none is led astray by what a later one has left. `make workbook` is the other direction."""
+    backwards = sorted({item.path for item in items if item.path.suffix == ".ipynb"}, key=_place, reverse=True)
+    turns = {path: turn - len(backwards) for turn, path in enumerate(backwards)}
+    items.sort(key=lambda item: turns.get(item.path, int(item.path.name not in NOTEBOOKS_FIRST)))
 
 
-def _turn(item):
-    """When a test has its turn. Within a file the order stays."""
-    turn = NOTEBOOKS_FIRST.get(item.path.name, NOTEBOOKS_FIRST.get(item.path.suffix, 3))
-    return (turn, item.path.name, item.path.parent.name == "solutions") if turn == 1 else (turn,)
+def _place(notebook):
+    """The place of a notebook in reading order: its solutions follow it."""
+    return notebook.name, notebook.parent.name == "solutions"
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -52,7 +54,7 @@ def pytest_xdist_make_scheduler(config, log):
     class Scheduling(LoadScopeScheduling):
         def _split_scope(self, nodeid):
             file = Path(nodeid.split("::")[0])
-            return "notebooks" if file.name in NOTEBOOKS_FIRST or file.suffix in NOTEBOOKS_FIRST else str(file)
+            return "notebooks" if {file.name, file.suffix} & {*NOTEBOOKS_FIRST} else str(file)
 
     return Scheduling(config, log)
 

@@ -1,7 +1,6 @@
 """Training: `fit` turns a RunConfig into a Run on disk, in one visible loop."""
 
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +16,7 @@ from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
 from ..config import RunConfig
 from ..datasets import LongTailedDataset
-from ..errors import ConfigError, Interrupted, ResultWarning, RunError, TimeUp
+from ..errors import ConfigError, Interrupted, ResultWarning, RunError, TimeUp, warn
 from ..methods import check_terms
 from ..models import count_parameters
 from ..runs import Run, checkpoint_bytes, predict
@@ -160,7 +159,7 @@ def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callback
         result = _result(job, data, history, counts, time.monotonic() - started)
         run.finish(job.student, logits, job.test.labels.numpy(), job.class_counts, history, result)
         if (collapsed := metrics.unanswered(counts)) is not None:
-            warnings.warn(f"{config.name}: {collapsed}", ResultWarning, stacklevel=3)
+            warn(f"{config.name}: {collapsed}", ResultWarning)
     distributed.wait()
 
 

@@ -1,6 +1,5 @@
 """What a teacher is worth: its scores, and what is wrong with it, before it teaches."""
 
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import nn
 from .. import metrics
 from .._support import distributed
 from ..datasets import ImageFiles, ImageSet, LongTailedDataset
-from ..errors import TeacherWarning
+from ..errors import TeacherWarning, warn
 from ..runs import Run, predict
 from .loaders import DeviceLoader, StreamingLoader
 
@@ -44,7 +43,7 @@ def scored(
         else:
             found[name] = _of_module(network, data, loader)
         for remark in found[name]["remarks"] if distributed.is_first() else ():
-            warnings.warn(f"the {name}: {remark}", TeacherWarning, stacklevel=2)
+            warn(f"the {name}: {remark}", TeacherWarning)
     return found
 
 
