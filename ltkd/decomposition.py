@@ -9,8 +9,9 @@ student that masks what its teacher does not is infinitely far from it: the dive
 masked has no softmax: it gives nan.
 """
 
+from collections.abc import Callable
 from numbers import Real
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -159,14 +160,26 @@ def check_temperature(temperature: float | Tensor) -> None:
     """Raise ConfigError unless the temperature is a number or a 0-dim tensor from 0.0001 to 10000."""
     number = temperature.ndim == 0 if isinstance(temperature, Tensor) else isinstance(temperature, Real)
     low, high = TEMPERATURES
-    if not number or (may_look(temperature) and not low <= temperature <= high):
+    if not number or not passes(temperature, lambda value: low <= value <= high):
         shown = temperature if number else getattr(temperature, "shape", repr(temperature))
         raise ConfigError(f"temperature = {shown}: must be a number, or a 0-dim tensor, from {low:g} to {high:g}")
 
 
-def may_look(values: object) -> bool:
-    """False for a tensor whose values cannot be checked: a look would stall a GPU, or break torch.compile's graph."""
-    return not isinstance(values, Tensor) or (values.device.type == "cpu" and not torch.compiler.is_compiling())
+def passes(values: Any, check: Callable[[Any], Any]) -> bool:
+    """The answer of `check`; True for a tensor whose values cannot be looked at."""
+    if not isinstance(values, Tensor):
+        return bool(check(values))
+    if not may_look(values):
+        return True
+    try:
+        return bool(check(values))
+    except RuntimeError:  # torch.func.vmap shows no values
+        return True
+
+
+def may_look(values: Tensor) -> bool:
+    """False for a tensor where a look at the values would stall a GPU, or break the graph of torch.compile."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from ..decomposition import GroupedLogs, as_float, check_same_shape, grouped_logs, may_look
+from ..decomposition import GroupedLogs, as_float, check_same_shape, grouped_logs, passes
 from ..errors import ConfigError
 
 
@@ -44,7 +44,7 @@ def check_not_empty(batch: Tensor) -> None:
 
 def check_classes(name: str, numbers: Tensor, n_classes: int) -> None:
     """Raise ConfigError on the CPU unless the numbers are from 0 to n_classes - 1."""
-    if may_look(numbers) and not ((numbers >= 0) & (numbers < n_classes)).all():
+    if not passes(numbers, lambda each: ((each >= 0) & (each < n_classes)).all()):
         found = sorted(set(numbers.tolist()) - set(range(n_classes)))
         raise ConfigError(
             f"{name} hold {found[0]}: must be from 0 to {n_classes - 1}, the classes of the logits; drop other images"

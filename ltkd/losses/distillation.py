@@ -1,4 +1,4 @@
-"""Distillation of logits."""
+"""Distillation of logits. The teacher's are constants, and -inf in them masks a class: see this package's docstring."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""Distillation of feature maps: a mean over images, channels and positions."""
+"""Distillation of feature maps: a mean over images, channels and positions. The teacher's map is a constant."""
 
 import torch.nn.functional as F
 from torch import Tensor

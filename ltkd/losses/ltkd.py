@@ -57,8 +57,8 @@ def ltkd_terms(
 ) -> tuple[Tensor, Tensor]:
     """The two terms of LTKD before alpha and beta (Eq. 11 and 13), each times T²: (cross, within), two scalars.
 
-    student_logits, teacher_logits: (B, C). temperature: a number, or a 0-dim tensor that may require a gradient; the
-    factor T² is then part of that gradient. batch_mass (G,): see `rebalance`.
+    student_logits; teacher_logits, a constant: (B, C). temperature: a number, or a 0-dim tensor that may require a
+    gradient; the factor T² is then part of that gradient. batch_mass (G,), a constant too: see `rebalance`.
     For the ablations: rebalanced=False keeps the teacher's own group mass as the cross-group target (Eq. 6; "biased"
     in Tab. 4) and ignores batch_mass; reweighted=False weighs the KL of each group by the teacher's group mass
     (Eq. 12). With both False the terms sum to plain KD (Eq. 8).

@@ -360,6 +360,22 @@ def test_class_weights_get_their_gradient(loss):
     assert torch.autograd.grad(loss(student, teacher, class_weights=weights), weights)[0].any()
 
 
+@over({name: loss for name, loss in EVERY.items() if name not in OVER_THE_BATCH})
+def test_torch_func_gives_the_gradient_of_each_image(loss):
+    student, teacher = draw(3, 9), draw(3, 9, seed=1)
+    each = torch.func.vmap(torch.func.grad(lambda s, t: loss(s[None], t[None])))(student, teacher)
+    for i in range(3):
+        torch.testing.assert_close(each[i], torch.func.grad(loss)(student[[i]], teacher[[i]])[0])
+
+
+@over(WITH_TEACHER)
+def test_torch_func_gives_the_loss_at_each_temperature(loss):
+    student, teacher, temperatures = draw(3, 9), draw(3, 9, seed=1), torch.tensor([1.0, 2.0, 4.0])
+    values = torch.func.vmap(lambda t: loss(student, teacher, temperature=t))(temperatures)
+    expected = [loss(student, teacher, temperature=t) for t in temperatures]
+    torch.testing.assert_close(values, torch.stack(expected))
+
+
 # --- compiled ---
 
 
