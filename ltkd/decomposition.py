@@ -2,15 +2,26 @@
 
 All in log space, with the largest logit of each group as its own reference: a group whose probability underflows to
 zero keeps a finite log-probability, and so do its classes inside it.
+
+A logit at or below MASKED, -inf above all, masks its class: all functions give the limit of a probability that falls
+to zero, with its gradient. A limit of 0/0 is 0: a group of masked classes has no mass and no divergence inside. Only a
+student that masks what its teacher does not is infinitely far from it: the divergence is inf. A row with every class
+masked has no softmax: it gives nan.
 """
 
-from typing import NamedTuple
+from collections.abc import Callable
+from numbers import Real
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import ConfigError
 from .groups import ClassGroups
+
+MASKED = torch.finfo(torch.float16).min  # not -inf alone: code masks with a type's lowest number too
+TEMPERATURES = (1e-4, 1e4)  # lowest and highest: beyond them the losses are rounding errors, or too large for float32
 
 
 class Decomposition(NamedTuple):
@@ -42,9 +53,9 @@ def decompose(
     """Split KL(teacher || student) exactly (LTKD, Eq. 8). The student comes first, as in every loss of this package.
 
     The order matters and a swap is not noticed: with the two exchanged the result is KL(student || teacher).
-    student_logits, teacher_logits: (B, C). temperature: above 0; as a 0-dim tensor it may require a gradient, and its
-    value is then not checked, since a look at it would stall a GPU.
-    Raises: ConfigError if the shapes differ or do not fit the groups, or if the temperature is not above 0.
+    student_logits, teacher_logits: (B, C). temperature: a number or a 0-dim tensor, from 0.0001 to 10000. As a function
+    of mathematics, and unlike the losses, this has a gradient in all three. Masked classes: see this file's beginning.
+    Raises: ConfigError if the shapes differ or do not fit the groups, or for another temperature.
 
     >>> groups = ClassGroups(("head", "tail"), torch.tensor([0, 0, 1]))
     >>> student, teacher = torch.tensor([[1.0, 0.0, 2.0]]), torch.tensor([[3.0, 1.0, 0.0]])
@@ -80,15 +91,20 @@ class GroupedLogs(NamedTuple):
 def grouped_log_softmax(logits: Tensor, groups: ClassGroups, *, temperature: float | Tensor = 1.0) -> GroupedLogs:
     """One network's softmax, split into group and class inside the group: (B, C) -> GroupedLogs.
 
-    Raises: ConfigError if the logits do not fit the groups, or if the temperature is not above 0.
+    Raises: ConfigError if the logits do not fit the groups, or as `at_temperature`.
     """
     scaled = at_temperature(logits, temperature)
-    group = _group_of_each(scaled, groups)
-    lowest = scaled.new_full((len(scaled), groups.n_groups), -torch.inf)
+    return grouped_logs(scaled, _group_of_each(scaled, groups), groups.n_groups)
+
+
+def grouped_logs(scaled: Tensor, group: Tensor, n_groups: int) -> GroupedLogs:
+    """`grouped_log_softmax` of logits (B, C) at their temperature; group: LongTensor (B, C), the group of each."""
+    lowest = scaled.new_full((len(scaled), n_groups), -torch.inf)
     # Subtracting the peak avoids overflow and does not change the result, so the peak needs no gradient.
     peak = lowest.scatter_reduce(1, group, scaled.detach(), "amax")
-    below = scaled - peak.gather(1, group)
-    log_sum = _sum_by_group(below.exp(), groups).log()
+    below = scaled - peak.clamp_min(torch.finfo(scaled.dtype).min).gather(1, group)
+    total = torch.zeros_like(lowest).scatter_add(1, group, below.exp())
+    log_sum = total.clamp_min(0.5).log()  # at least 1, the peak itself; 0 in a group of masked classes
     return GroupedLogs((peak + log_sum).log_softmax(1), below - log_sum.gather(1, group))
 
 
@@ -107,12 +123,20 @@ def group_mass(logits: Tensor, groups: ClassGroups, *, temperature: float | Tens
 
 def kl_within(teacher: GroupedLogs, student: GroupedLogs, groups: ClassGroups) -> Tensor:
     """KL(teacher || student) inside each group (LTKD, Eq. 7): (B, G)."""
-    return _sum_by_group(teacher.inside.exp() * (teacher.inside - student.inside), groups)
+    terms = _kl_terms(teacher.inside, student.inside)
+    zeros = terms.new_zeros(len(terms), groups.n_groups)
+    return zeros.scatter_add(1, _group_of_each(terms, groups), terms)
 
 
 def kl_from_logs(log_p: Tensor, log_q: Tensor) -> Tensor:
     """KL(p || q) over the last dimension, from log-probabilities: (..., C), (..., C) -> (...)."""
-    return (log_p.exp() * (log_p - log_q)).sum(-1)
+    return _kl_terms(log_p, log_q).sum(-1)
+
+
+def _kl_terms(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """p log(p / q); 0 where p is 0, whatever q is: there it is 0 times inf, or inf - inf."""
+    p = log_p.exp()
+    return p * (log_p - log_q).masked_fill(p == 0, 0.0)
 
 
 def as_float(x: Tensor) -> Tensor:
@@ -121,10 +145,41 @@ def as_float(x: Tensor) -> Tensor:
 
 
 def at_temperature(logits: Tensor, temperature: float | Tensor) -> Tensor:
-    """Logits divided by the temperature, in float32 or better. Raises: ConfigError if the number is not above 0."""
-    if not isinstance(temperature, Tensor) and not temperature > 0:
-        raise ConfigError(f"temperature = {temperature}: must be above 0")
-    return as_float(logits) / temperature
+    """Logits divided by the temperature, in float32 or better; -inf for masked classes.
+
+    Raises: ConfigError unless the temperature is a number or a 0-dim tensor from 0.0001 to 10000.
+    """
+    check_temperature(temperature)
+    values = as_float(logits)
+    if isinstance(temperature, Tensor):  # its gradient through -inf would be nan
+        return (F.threshold(values, MASKED, 0.0) / temperature).masked_fill(values <= MASKED, -torch.inf)
+    return F.threshold(values, MASKED, -torch.inf) / temperature
+
+
+def check_temperature(temperature: float | Tensor) -> None:
+    """Raise ConfigError unless the temperature is a number or a 0-dim tensor from 0.0001 to 10000."""
+    number = temperature.ndim == 0 if isinstance(temperature, Tensor) else isinstance(temperature, Real)
+    low, high = TEMPERATURES
+    if not number or not passes(temperature, lambda value: low <= value <= high):
+        shown = temperature if number else getattr(temperature, "shape", repr(temperature))
+        raise ConfigError(f"temperature = {shown}: must be a number, or a 0-dim tensor, from {low:g} to {high:g}")
+
+
+def passes(values: Any, check: Callable[[Any], Any]) -> bool:
+    """The answer of `check`; True for a tensor whose values cannot be looked at."""
+    if not isinstance(values, Tensor):
+        return bool(check(values))
+    if not may_look(values):
+        return True
+    try:
+        return bool(check(values))
+    except RuntimeError:  # torch.func.vmap shows no values
+        return True
+
+
+def may_look(values: Tensor) -> bool:
+    """False for a tensor where a look at the values would stall a GPU, or break the graph of torch.compile."""
+    return values.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def check_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
@@ -136,14 +191,11 @@ def check_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
         )
 
 
-def _sum_by_group(values: Tensor, groups: ClassGroups) -> Tensor:
-    """Sums over the classes of each group: (B, C) -> (B, G)."""
-    zeros = values.new_zeros(len(values), groups.n_groups)
-    return zeros.scatter_add(1, _group_of_each(values, groups), values)
-
-
 def _group_of_each(values: Tensor, groups: ClassGroups) -> Tensor:
     """The group of each of the values (B, C), as scatter and gather take it: (B, C)."""
     if values.shape[-1] != groups.n_classes:
-        raise ConfigError(f"logits have {values.shape[-1]} classes, the groups {groups.n_classes}")
+        raise ConfigError(
+            f"logits have {values.shape[-1]} classes, the groups {groups.n_classes}: make the groups from the class "
+            f"counts of the same classes"
+        )
     return groups.index.to(values.device).expand_as(values)

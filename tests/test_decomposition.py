@@ -1,3 +1,4 @@
+import itertools
 import math
 import shutil
 import warnings
@@ -5,7 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from helpers import draw, extreme_logits, random_groups
+from helpers import about, draw, extreme_logits, random_groups
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -178,6 +179,65 @@ def test_the_strides_of_the_logits_do_not_matter(groups):
         torch.testing.assert_close(tuple(decompose(b, a, groups)), tuple(decompose(student, teacher, groups)))
 
 
+# --- masked classes ---
+
+
+def rows(*classes):
+    """A mask (3, 9) of these classes in two rows of three."""
+    return (
+        torch.zeros(3, 9, dtype=torch.bool).index_fill(1, torch.tensor(classes), True) & (torch.arange(3) < 2)[:, None]
+    )
+
+
+MASKS = {"one class": rows(3), "several": rows(0, 1, 3), "a group": rows(3, 4, 7), "all but one": rows(*range(8))}
+LOWEST = (-math.inf, *(torch.finfo(dtype).min for dtype in (torch.float32, torch.float16, torch.bfloat16)))
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+@pytest.mark.parametrize("both", [False, True], ids=["teacher", "student and teacher"])
+def test_masked_classes_have_the_parts_of_probability_zero(mask, both):
+    for temperature, lowest in itertools.product((1.0, 4.0), LOWEST):
+        student, teacher = draw(3, 9).masked_fill(mask & both, lowest), draw(3, 9, seed=1).masked_fill(mask, lowest)
+        parts = decompose(student, teacher, GROUPS, temperature=temperature)
+        with about(temperature, lowest):
+            np.testing.assert_allclose(parts.kl, masked_kl(student, teacher, mask, both, temperature), rtol=1e-9)
+            # A group that is masked whole has no mass, and inside it no divergence.
+            alone = torch.stack([mask[:, GROUPS.index == g].all(1) for g in range(3)], 1)
+            assert not parts.within[alone].any()
+            assert not parts.teacher_mass[alone].any()
+            torch.testing.assert_close(parts.cross + (parts.teacher_mass * parts.within).sum(1), parts.kl)
+
+
+def masked_kl(student, teacher, mask, both, temperature):
+    """Of each row, from the classes that are left alone."""
+    values = []
+    for own, target, masked in zip(student, teacher, mask, strict=True):
+        p = (target[~masked] / temperature).softmax(0)
+        q = (own[~masked] / temperature).softmax(0) if both else (own / temperature).softmax(0)[~masked]
+        values.append((p * (p / q).log()).sum())
+    return torch.stack(values)
+
+
+@pytest.mark.parametrize("mask", MASKS.values(), ids=MASKS)
+def test_masked_classes_have_gradients_those_of_finite_differences(mask):
+    def parts(student, teacher, temperature):
+        masked = (logits.masked_fill(mask, -math.inf) for logits in (student, teacher))
+        return tuple(decompose(*masked, GROUPS, temperature=temperature))
+
+    inputs = [draw(3, 9, seed=seed).requires_grad_() for seed in (0, 1)]
+    inputs.append(torch.tensor(2.0, dtype=torch.float64, requires_grad=True))
+    assert torch.autograd.gradcheck(parts, inputs)
+    assert torch.autograd.gradgradcheck(parts, inputs)
+
+
+def test_a_student_that_masks_what_its_teacher_does_not_is_infinitely_far_from_it():
+    student, teacher = draw(3, 9).masked_fill(rows(3), -math.inf).requires_grad_(), draw(3, 9, seed=1)
+    parts = decompose(student, teacher, GROUPS)
+    assert (parts.kl == math.inf).tolist() == (parts.within[:, 1] == math.inf).tolist() == [True, True, False]
+    assert parts.cross.isfinite().all()
+    assert torch.autograd.grad(parts.kl.sum(), student)[0].isfinite().all()
+
+
 def test_the_student_comes_first():
     student, teacher = torch.tensor([[0.0, 0.0, 0.0]]), torch.tensor([[math.log(2.0), 0.0, 0.0]])
     p, q = [1 / 2, 1 / 4, 1 / 4], [1 / 3, 1 / 3, 1 / 3]
@@ -221,7 +281,7 @@ def test_wrong_shapes_raise(student, teacher):
         decompose(draw(*student), draw(*teacher), GROUPS)
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, math.nan])
-def test_a_temperature_that_is_not_positive_raises(temperature):
+@pytest.mark.parametrize("temperature", [0, -1.0, math.nan, 1e-40, math.inf])
+def test_a_temperature_out_of_range_raises(temperature):
     with pytest.raises(ConfigError, match="temperature"):
         decompose(draw(4, 9), draw(4, 9), GROUPS, temperature=temperature)

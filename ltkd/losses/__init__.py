@@ -3,7 +3,17 @@
 One convention for all: mean over the batch, sum over the classes, times temperature squared where there is one (which
 keeps the size of the gradient independent of it), a scalar out, float32 or better inside, no device and no state.
 The exceptions are in the docstrings: losses on feature maps are means over all that a map holds, and LFME has no T².
-Labels are int64 and below C; that is not checked, since a look at the values would stall a GPU at every step.
+
+The teacher is a constant: no loss sends a gradient into teacher logits or maps, detached or not. For mutual learning,
+where two networks teach each other, call a loss once for each of them as the student. Student, temperature and class
+weights have gradients. (`ltkd.decompose` and `rebalance` are functions of mathematics: a gradient in every argument.)
+
+A class with a logit of -65504 or less, such as -inf, is masked: see `ltkd/decomposition.py`. Where a teacher masks a
+class, the loss is the limit of a probability that falls to zero, the label's class not excepted; where a student alone
+masks it, KL is inf. nan and +inf are not logits: the loss is then nan.
+
+Values of tensors (labels from 0 to C - 1, a temperature in range) are checked on the CPU alone, since a look at them
+would stall a GPU at every step.
 """
 
 from .distillation import bkd, dist, dist_terms, dkd, dkd_terms, expert_kd, kd

@@ -3,26 +3,52 @@
 import torch
 from torch import Tensor
 
-from ..decomposition import as_float
+from ..decomposition import GroupedLogs, as_float, check_same_shape, grouped_logs, passes
 from ..errors import ConfigError
 
 
+def student_and_teacher(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, the teacher's as a constant. Raises: ConfigError unless both are (B, C), the same B and C, B at least 1."""
+    check_same_shape(student_logits, teacher_logits)
+    check_not_empty(student_logits)
+    return student_logits, teacher_logits.detach()
+
+
 def labelled(logits: Tensor, labels: Tensor) -> Tensor:
-    """The logits in float32 or better. Raises: ConfigError unless they are (B, C) and the labels (B,) of type int64."""
+    """The logits in float32 or better.
+
+    Raises: ConfigError unless they are (B, C) and the labels (B,) of type int64, at least one; and, on the CPU, if a
+    label is not from 0 to C - 1.
+    """
     if logits.ndim != 2 or labels.shape != logits.shape[:1] or labels.dtype != torch.int64:
         raise ConfigError(
             f"logits must be (batch, classes) and labels (batch,) of type int64: the logits are "
             f"{tuple(logits.shape)}, the labels {tuple(labels.shape)} of type {labels.dtype}"
         )
+    check_not_empty(logits)
+    check_classes("labels", labels, logits.shape[1])
     return as_float(logits)
 
 
-def split_at_target(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Log-probabilities of the target and of all others together (B, 2), and the others' logits (B, C - 1)."""
-    column = torch.arange(logits.shape[1] - 1, device=logits.device)
-    others = logits.gather(1, column + (column >= labels[:, None]))
-    pair = torch.cat([logits.gather(1, labels[:, None]), others.logsumexp(1, keepdim=True)], 1)
-    return pair.log_softmax(1), others
+def target_and_rest(scaled: Tensor, labels: Tensor) -> GroupedLogs:
+    """Logarithms with two groups in each row: 0, all other classes; 1, the target. scaled (B, C), labels (B,)."""
+    column = torch.arange(scaled.shape[1], device=scaled.device)
+    return grouped_logs(scaled, (column == labels[:, None]).long(), 2)
+
+
+def check_not_empty(batch: Tensor) -> None:
+    """Raise ConfigError for a batch without images, which has no mean."""
+    if len(batch) == 0:
+        raise ConfigError(f"the batch is empty, {tuple(batch.shape)}: a loss needs at least one image; skip this batch")
+
+
+def check_classes(name: str, numbers: Tensor, n_classes: int) -> None:
+    """Raise ConfigError on the CPU unless the numbers are from 0 to n_classes - 1."""
+    if not passes(numbers, lambda each: ((each >= 0) & (each < n_classes)).all()):
+        found = sorted(set(numbers.tolist()) - set(range(n_classes)))
+        raise ConfigError(
+            f"{name} hold {found[0]}: must be from 0 to {n_classes - 1}, the classes of the logits; drop other images"
+        )
 
 
 def check_length(name: str, values: Tensor, n: int, unit: str) -> None:

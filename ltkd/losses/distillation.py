@@ -1,10 +1,10 @@
-"""Distillation of logits."""
+"""Distillation of logits. The teacher's are constants, and -inf in them masks a class: see this package's docstring."""
 
 import torch
 from torch import Tensor
 
-from ..decomposition import at_temperature, check_same_shape, kl_from_logs
-from ._shared import check_length, labelled, split_at_target
+from ..decomposition import at_temperature, kl_from_logs
+from ._shared import check_classes, check_length, labelled, student_and_teacher, target_and_rest
 
 DIST_EPS = 1e-8  # the authors' value; it damps the correlation of columns with almost no probability
 
@@ -12,8 +12,8 @@ DIST_EPS = 1e-8  # the authors' value; it damps the correlation of columns with 
 def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | Tensor) -> Tensor:
     """Knowledge distillation (Hinton et al. 2015; BKD, Eq. 6): T² KL(p_teacher || p_student).
 
-    Both logits (B, C); temperature: above 0, here and below a number or a 0-dim tensor -> scalar.
-    Raises: ConfigError if the shapes differ, or if the temperature is not above 0.
+    Both logits (B, C); temperature: here and below a number or a 0-dim tensor, from 0.0001 to 10000 -> scalar.
+    Raises: ConfigError if the batch is empty, the shapes differ or the temperature is out of range.
     """
     student, teacher = _log_softmax_of_both(student_logits, teacher_logits, temperature)
     return kl_from_logs(teacher, student).mean() * temperature**2
@@ -25,7 +25,7 @@ def bkd(
     """Balanced knowledge distillation (Zhang et al. 2023, Eq. 8): T² KL(q || p_student), q ∝ weight_c p_teacher,c.
 
     Both logits (B, C); class_weights (C,), positive: only their ratios matter, since q sums to one -> scalar.
-    Raises: ConfigError if a shape is wrong, or if the temperature is not above 0.
+    Raises: ConfigError if the batch is empty, a shape is wrong or the temperature is out of range.
     """
     student, teacher = _log_softmax_of_both(student_logits, teacher_logits, temperature)
     check_length("class_weights", class_weights, student.shape[1], "class")
@@ -57,14 +57,15 @@ def dkd_terms(
     """The two terms of DKD before alpha and beta, each times T²: (tckd, nckd), two scalars.
 
     tckd: KL between the (target, all other classes) probabilities; nckd: KL of the softmax over the other classes.
-    Raises: ConfigError if a shape is wrong, if the labels are not int64, or if the temperature is not above 0.
+    A teacher that masks the target has the target's probability 0; one that masks all other classes has no nckd.
+    Raises: ConfigError if the batch is empty, a shape is wrong, the labels are not int64 or (on the CPU) not below C,
+    or the temperature is out of range.
     """
-    check_same_shape(student_logits, teacher_logits)
+    both = student_and_teacher(student_logits, teacher_logits)
     labelled(student_logits, labels)
-    teacher, teacher_others = split_at_target(at_temperature(teacher_logits, temperature), labels)
-    student, student_others = split_at_target(at_temperature(student_logits, temperature), labels)
-    tckd = kl_from_logs(teacher, student)
-    nckd = kl_from_logs(teacher_others.log_softmax(1), student_others.log_softmax(1))
+    student, teacher = (target_and_rest(at_temperature(logits, temperature), labels) for logits in both)
+    tckd = kl_from_logs(teacher.mass, student.mass)
+    nckd = kl_from_logs(teacher.inside, student.inside)  # alone in its group, the target adds 0
     return tckd.mean() * temperature**2, nckd.mean() * temperature**2
 
 
@@ -84,12 +85,11 @@ def dist_terms(student_logits: Tensor, teacher_logits: Tensor, *, temperature: f
 
     inter: 1 - Pearson's correlation of the two softmax rows of an image, mean over the images; intra: the same of the
     two columns of a class over the batch, mean over the classes. A column of one image has no correlation: intra is
-    then 0, without a gradient.
-    Raises: ConfigError if the shapes differ, or if the temperature is not above 0.
+    then 0, without a gradient. What does not vary, as the column of a class that the teacher masks, has correlation 0.
+    Raises: ConfigError if the batch is empty, the shapes differ or the temperature is out of range.
     """
-    check_same_shape(student_logits, teacher_logits)
-    teacher = at_temperature(teacher_logits, temperature).softmax(1)
-    student = at_temperature(student_logits, temperature).softmax(1)
+    both = student_and_teacher(student_logits, teacher_logits)
+    student, teacher = (at_temperature(logits, temperature).softmax(1) for logits in both)
     inter = _correlation_distance(student, teacher)
     intra = _correlation_distance(student.T, teacher.T) if len(student) > 1 else torch.zeros_like(inter)
     return inter * temperature**2, intra * temperature**2
@@ -100,9 +100,11 @@ def expert_kd(student_logits: Tensor, expert_logits: Tensor, classes: Tensor, *,
 
     student_logits (B, C); expert_logits (B, K) over `classes`, a LongTensor (K,) of class numbers -> scalar. Both
     softmaxes are over these K classes only. As in the authors' code, and unlike every other loss here, without T².
-    Raises: ConfigError if a shape is wrong, or if the temperature is not above 0.
+    Raises: ConfigError if the batch is empty, a shape is wrong, a class is not below C (on the CPU), or the temperature
+    is out of range.
     """
     classes = torch.as_tensor(classes, device=student_logits.device)
+    check_classes("classes", classes, student_logits.shape[-1])
     columns = student_logits.index_select(-1, classes)
     student, expert = _log_softmax_of_both(columns, expert_logits, temperature)
     return kl_from_logs(expert, student).mean()
@@ -111,9 +113,9 @@ def expert_kd(student_logits: Tensor, expert_logits: Tensor, classes: Tensor, *,
 def _log_softmax_of_both(
     student_logits: Tensor, teacher_logits: Tensor, temperature: float | Tensor
 ) -> tuple[Tensor, Tensor]:
-    check_same_shape(student_logits, teacher_logits)
-    student, teacher = (at_temperature(logits, temperature) for logits in (student_logits, teacher_logits))
-    return student.log_softmax(1), teacher.log_softmax(1)
+    both = student_and_teacher(student_logits, teacher_logits)
+    student, teacher = (at_temperature(logits, temperature).log_softmax(1) for logits in both)
+    return student, teacher
 
 
 def _correlation_distance(student: Tensor, teacher: Tensor) -> Tensor:

@@ -5,9 +5,9 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from ..decomposition import as_float
+from ..decomposition import as_float, may_look
 from ..errors import ConfigError, unknown
-from ._shared import check_length, labelled, split_at_target
+from ._shared import check_length, labelled, target_and_rest
 
 
 def effective_number_weights(class_counts: ArrayLike | Tensor, *, beta: float = 0.9999) -> Tensor:
@@ -45,8 +45,8 @@ def focal(logits: Tensor, labels: Tensor, *, gamma: float, class_weights: Tensor
     logits (B, C), labels (B,), class_weights (C,) or None for ones; p_y is that of the unweighted softmax -> scalar.
     Raises: ConfigError if a shape is wrong, if the labels are not int64, or if gamma is below 0.
     """
-    pair, _ = split_at_target(labelled(logits, labels), labels)
-    return (_weights_of(labels, class_weights, logits) * _focal_terms(pair[:, 0], pair[:, 1], gamma)).mean()
+    rest, target = target_and_rest(labelled(logits, labels), labels).mass.unbind(1)
+    return (_weights_of(labels, class_weights, logits) * _focal_terms(target, rest, gamma)).mean()
 
 
 def sigmoid_focal(logits: Tensor, labels: Tensor, *, gamma: float, class_weights: Tensor | None = None) -> Tensor:
@@ -116,7 +116,7 @@ def adjust_logits(logits: Tensor, class_counts: ArrayLike | Tensor, *, tau: floa
     """
     scores, counts = as_float(logits), torch.as_tensor(class_counts)
     check_length("class_counts", counts, scores.shape[-1], "class")
-    if counts.device.type == "cpu" and not torch.compiler.is_compiling():  # a look would stall a GPU
+    if may_look(counts):
         _check_counts(counts)
     counts = counts.to(scores)
     return scores - tau * (counts / counts.sum()).log()
@@ -126,22 +126,23 @@ def _focal_terms(log_p: Tensor, log_rest: Tensor, gamma: float) -> Tensor:
     """-(1 - p)^gamma log p, from log p and log(1 - p): the gradient stays finite where p rounds to one."""
     if not gamma >= 0:
         raise ConfigError(f"gamma = {gamma}: must be at least 0")
-    return -(gamma * log_rest).exp() * log_p
+    finite = log_rest.clamp_min(torch.finfo(log_rest.dtype).min)  # gamma = 0 times -inf would be nan
+    return -(gamma * finite).exp() * log_p
 
 
 def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
     """Cross-entropy; with class weights (C,) the sum of w_y CE divided by the sum of w_y."""
-    scores = labelled(logits, labels)
-    if class_weights is not None:
-        check_length("class_weights", class_weights, scores.shape[1], "class")
-        class_weights = class_weights.to(scores)
-    return F.cross_entropy(scores, labels, class_weights)
-
-
-def _weights_of(labels: Tensor, class_weights: Tensor | None, logits: Tensor) -> Tensor | float:
-    """The weight of each image's class, (B,); 1 without class weights."""
+    per_image = F.cross_entropy(labelled(logits, labels), labels, reduction="none")
     if class_weights is None:
-        return 1.0
+        return per_image.mean()
+    weights = _weights_of(labels, class_weights, logits)  # not torch's argument `weight`, which has no gradient
+    return (weights * per_image).sum() / weights.sum()
+
+
+def _weights_of(labels: Tensor, class_weights: Tensor | None, logits: Tensor) -> Tensor:
+    """The weight of each image's class, (B,); ones without class weights."""
+    if class_weights is None:
+        return as_float(logits).new_ones(len(labels))
     check_length("class_weights", class_weights, logits.shape[1], "class")
     return class_weights.to(as_float(logits))[labels]
 

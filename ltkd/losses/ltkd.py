@@ -3,10 +3,9 @@
 import torch
 from torch import Tensor
 
-from ..decomposition import as_float, check_same_shape, grouped_log_softmax, kl_from_logs, kl_within
-from ..errors import ConfigError
+from ..decomposition import as_float, grouped_log_softmax, kl_from_logs, kl_within
 from ..groups import ClassGroups
-from ._shared import check_length
+from ._shared import check_length, student_and_teacher
 
 
 def ltkd(
@@ -58,22 +57,23 @@ def ltkd_terms(
 ) -> tuple[Tensor, Tensor]:
     """The two terms of LTKD before alpha and beta (Eq. 11 and 13), each times T²: (cross, within), two scalars.
 
-    student_logits, teacher_logits: (B, C). temperature: above 0, a number or a 0-dim tensor that may require a
-    gradient; the factor T² is then part of that gradient. batch_mass (G,): see `rebalance`.
+    student_logits; teacher_logits, a constant: (B, C). temperature: a number, or a 0-dim tensor that may require a
+    gradient; the factor T² is then part of that gradient. batch_mass (G,), a constant too: see `rebalance`.
     For the ablations: rebalanced=False keeps the teacher's own group mass as the cross-group target (Eq. 6; "biased"
     in Tab. 4) and ignores batch_mass; reweighted=False weighs the KL of each group by the teacher's group mass
     (Eq. 12). With both False the terms sum to plain KD (Eq. 8).
-    Raises: ConfigError if the shapes differ or do not fit the groups, if the temperature is not above 0, or if the
-    teacher's logits require a gradient.
+    A group whose classes the teacher masks in a row has no target there: its rebalanced mass and its KL within are 0.
+    Raises: ConfigError if the batch is empty, if the shapes differ or do not fit the groups, or if the temperature is
+    out of range.
     """
-    if teacher_logits.requires_grad and torch.is_grad_enabled():
-        raise ConfigError("the teacher's logits require a gradient: LTKD takes the teacher as fixed, detach them")
-    check_same_shape(student_logits, teacher_logits)
+    student_logits, teacher_logits = student_and_teacher(student_logits, teacher_logits)
     student = grouped_log_softmax(student_logits, groups, temperature=temperature)
     teacher = grouped_log_softmax(teacher_logits, groups, temperature=temperature)
     target = log_rebalance(teacher.mass, _log_mass(batch_mass, teacher.mass)) if rebalanced else teacher.mass
     cross, within = kl_from_logs(target, student.mass), kl_within(teacher, student, groups)
-    within = within if reweighted else teacher.mass.exp() * within
+    if not reweighted:  # a mass that rounds to 0 removes the term, even an infinite one
+        mass = teacher.mass.exp()
+        within = (mass * within).masked_fill(mass == 0, 0.0)
     return cross.mean() * temperature**2, within.sum(1).mean() * temperature**2
 
 
@@ -83,24 +83,28 @@ def rebalance(teacher_mass: Tensor, batch_mass: Tensor | None = None) -> Tensor:
     Each group is scaled by (average batch mass) / (its batch mass), then every row is normalised to sum to one. The
     batch sums are then nearer to each other, but equal only where the rows are alike.
     batch_mass (G,): the batch's summed mass if it comes from outside (several processes, a running mean).
+    A mass of zero stays zero, in a row and in the whole batch.
     Raises: ConfigError if batch_mass is not (G,).
 
     >>> rebalance(torch.tensor([[0.9, 0.1], [0.7, 0.3]]))
     tensor([[0.6923, 0.3077],
             [0.3684, 0.6316]])
     """
-    log_mass = _log(as_float(teacher_mass))
+    mass = as_float(teacher_mass)
+    log_mass = _log(mass).masked_fill(mass == 0, -torch.inf)
     return log_rebalance(log_mass, _log_mass(batch_mass, log_mass)).exp()
 
 
 def log_rebalance(log_mass: Tensor, log_batch_mass: Tensor | None = None) -> Tensor:
     """LTKD's Eq. 9 to 11 on logarithms: (..., B, G) log group mass -> (..., B, G) log of the rebalanced mass.
 
-    log_batch_mass (G,): log of the batch's summed mass if it comes from outside.
+    log_batch_mass (G,): finite log of the batch's summed mass if it comes from outside.
     """
     # The target average of Eq. 9 scales every group alike, so the normalisation of Eq. 11 cancels it.
-    share = log_mass.log_softmax(-2) if log_batch_mass is None else log_mass - log_batch_mass
-    return share.log_softmax(-1)
+    if log_batch_mass is not None:
+        return (log_mass - log_batch_mass).log_softmax(-1)
+    finite = log_mass.clamp_min(torch.finfo(log_mass.dtype).min)  # a batch of -inf alone has no softmax
+    return finite.log_softmax(-2).masked_fill(log_mass == -torch.inf, -torch.inf).log_softmax(-1)
 
 
 def _log_mass(batch_mass: Tensor | None, log_mass: Tensor) -> Tensor | None:
@@ -108,7 +112,7 @@ def _log_mass(batch_mass: Tensor | None, log_mass: Tensor) -> Tensor | None:
     if batch_mass is None:
         return None
     check_length("batch_mass", batch_mass, log_mass.shape[1], "group")
-    return _log(batch_mass.to(log_mass))
+    return _log(batch_mass.detach().to(log_mass))
 
 
 def _log(mass: Tensor) -> Tensor:

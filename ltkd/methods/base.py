@@ -127,6 +127,11 @@ class Answer:
         return self._features
 
     @property
+    def has_logits(self) -> bool:
+        """True if the logits are known, without a pass of the network."""
+        return self._logits is not None
+
+    @property
     def logits(self) -> Tensor:
         """The logits, (B, C)."""
         if self._logits is None:

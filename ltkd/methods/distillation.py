@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .. import losses
 from .._support import distributed
-from ..decomposition import group_mass
+from ..decomposition import TEMPERATURES, group_mass
 from .base import Method, Option, Step
 from .long_tailed import DEFERRED, ClassWeighted
 
@@ -42,7 +42,12 @@ class Distillation(Method):
         raise NotImplementedError
 
 
-SOFTENED = Option(4.0, "divides the logits of teacher and student before the softmax", above=True)
+SOFTENED = Option(
+    4.0,
+    "divides the logits of teacher and student before the softmax",
+    low=TEMPERATURES[0],
+    high=TEMPERATURES[1],
+)
 
 
 class KD(Distillation):

@@ -27,6 +27,7 @@ from . import malloc
 from .deadline import Deadline
 from .history import EpochRecord
 from .loaders import DeviceLoader, StreamingLoader, batch_sizes, make_loader
+from .logits_check import teacher_called, without_softmax, wrong_logits
 from .sampling import hold_out
 from .teacher_cache import TeacherCache, cache_teachers
 from .teacher_check import scored
@@ -104,7 +105,8 @@ class Job:
         batch_size, number = self.config.batch_size, torch.tensor(float(epoch), device=self.device)
         for name, table in self.teacher_cache.tables.items():
             assert isinstance(self.training, DeviceLoader)  # images on disk have no cache
-            table.fill(self.teachers[name], self.training.make, *draws["main"].shown(batch_size), self.deadline)
+            shown, called = draws["main"].shown(batch_size), teacher_called(name, self.config.teacher)
+            table.fill(self.teachers[name], self.training.make, *shown, self.deadline, called)
         streams = [self.training.batches(draw, batch_size) for draw in draws.values()]
         for batches in self.deadline.watch(zip(*streams, strict=True)):
             if self.compiled:
@@ -212,7 +214,7 @@ def _record(
 ) -> EpochRecord:
     batches = len(batch_sizes(train_images, config.batch_size, least=2 * distributed.world_size()))
     temperature = getattr(method, "temperature", 1.0)
-    return EpochRecord(class_counts.cpu().numpy(), method.task.groups, temperature, batches, device)
+    return EpochRecord(class_counts.cpu().numpy(), method.task.groups, temperature, batches, device, config.teacher)
 
 
 def load_dataset(
@@ -291,7 +293,7 @@ def _student(config: RunConfig, data: LongTailedDataset, student: nn.Module | No
     else:
         student = copy.deepcopy(student)
     student = _on(images.device, student)
-    _check_network(student, "student", config.student, images, data.num_classes)
+    _check_network(student, f"student {config.student}", images, data.num_classes)
     return student
 
 
@@ -316,7 +318,7 @@ def _teachers(
             network = network.in_order_of(data.class_names)
         network = _on(images.device, network).eval().requires_grad_(False)
         num_classes = data.num_classes if spec.classes is None else len(spec.classes)
-        _check_network(network, name, config.teacher, images, num_classes)
+        _check_network(network, teacher_called(name, config.teacher), images, num_classes)
         teachers[name] = network
     return teachers
 
@@ -373,17 +375,20 @@ def _only(dataset: LongTailedDataset, classes: Sequence[int]) -> LongTailedDatas
 
 
 @torch.no_grad()
-def _check_network(network: nn.Module, role: str, name: str | None, images: Tensor, num_classes: int) -> None:
-    """Raise ConfigError unless the network takes the images and returns logits (B, num_classes)."""
+def _check_network(network: nn.Module, called: str, images: Tensor, num_classes: int) -> None:
+    """Raise ConfigError unless the network takes the images and returns (B, num_classes), RunError unless these are
+    logits. called: the network in an error message."""
     training = network.training
     try:
         logits = network.eval()(images)
     except Exception as error:  # the caller's own module may raise anything
-        raise ConfigError(f"the {role} {name} does not take images of shape {tuple(images.shape)}: {error}") from error
+        raise ConfigError(f"the {called} does not take images of shape {tuple(images.shape)}: {error}") from error
     network.train(training)
     found = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
     if found != (len(images), num_classes):
         raise ConfigError(
-            f"the {role} {name} returns {found} for {len(images)} images, but the data have {num_classes} classes: it "
+            f"the {called} returns {found} for {len(images)} images, but the data have {num_classes} classes: it "
             f"must return logits of shape {(len(images), num_classes)}"
         )
+    if wrong := int(without_softmax(logits).sum()):
+        raise wrong_logits(called, wrong, len(images))

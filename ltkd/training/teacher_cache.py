@@ -20,8 +20,10 @@ from torch import Tensor, nn
 from .._support.fingerprint import network_fingerprint, tensors_fingerprint
 from .._support.storage import cache_folder
 from ..errors import ConfigError, RunError, unknown
+from ..methods import TEACHER
 from .deadline import Deadline
 from .loaders import DeviceLoader, StreamingLoader
+from .logits_check import without_softmax, wrong_logits
 
 CACHES = ("auto", "off", "memory", "disk")
 SHARE_OF_MEMORY = 0.25  # of the machine or GPU, for all tables; larger tables are not made
@@ -53,11 +55,13 @@ class Table:
         indices: Tensor,
         views: Tensor,
         deadline: Deadline | None = None,
+        called: str = TEACHER,
     ) -> None:
         """Compute the missing entries of the given views of the given images.
 
-        make: (indices, views) -> normalised images (B, channels, H, W). indices, views: LongTensors (n,). Raises
-        RunError for logits that are too large for float16, TimeUp at the deadline.
+        make: (indices, views) -> normalised images (B, channels, H, W). indices, views: LongTensors (n,). called: the
+        network in an error message. A logit too low for float16 becomes -inf, which masks its class as the number did.
+        Raises RunError for logits that are NaN, inf or too large for float16, TimeUp at the deadline.
         """
         missing = ~self._known[self._at(indices, views)].to(indices.device)
         indices, views = indices[missing], views[missing]
@@ -66,9 +70,12 @@ class Table:
             deadline.check()
             rows, numbers = indices[start : start + CHUNK], views[start : start + CHUNK]
             whole = torch.arange(CHUNK, device=rows.device) % len(rows)
-            logits = network(make(rows[whole], numbers[whole]))[: len(rows)].half()
-            if not logits.isfinite().all():
-                raise RunError("the teacher's logits are too large for the float16 of the cache; use --cache off")
+            logits = network(make(rows[whole], numbers[whole]))[: len(rows)]
+            if wrong := int(without_softmax(logits).sum()):
+                raise wrong_logits(called, wrong, len(rows))
+            logits = logits.half()
+            if (logits == torch.inf).any():
+                raise RunError(f"the logits of the {called} are too large for the cache's float16; use --cache off")
             at = self._at(rows, numbers)
             self._logits[at] = logits.to(self._logits.device)
             self._known[at] = True

@@ -8,13 +8,15 @@ import warnings
 from functools import partial
 from importlib import import_module
 
+import numpy as np
 import pytest
 import torch
-from helpers import about, draw, extreme_logits
+from helpers import about, draw, extreme_logits, softmax
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import rel_entr
 
-from ltkd import ClassGroups, ConfigError, losses
+from ltkd import ClassGroups, ConfigError, group_mass, losses
 
 COMPILER = shutil.which("g++") or shutil.which("clang++") or shutil.which("c++")
 GROUPS = ClassGroups(("head", "medium", "tail"), torch.tensor([0, 0, 0, 1, 1, 1, 2, 2, 2]))
@@ -30,7 +32,7 @@ def labels_of(logits):
 
 def with_labels(loss, **settings):
     """A loss of logits and labels as one of (student, teacher)."""
-    return lambda student, teacher: loss(student, labels=labels_of(student), **settings)
+    return lambda student, teacher, **more: loss(student, labels=labels_of(student), **settings | more)
 
 
 def of_maps(loss, **settings):
@@ -72,6 +74,7 @@ OF_MAPS = {
 }
 SOFTMAX = WITH_TEACHER | WITH_LABELS
 EVERY = SOFTMAX | SIGMOID | OF_MAPS
+WITHOUT_WEIGHTS = {"logit_adjusted", "balanced_softmax"}
 OVER_THE_BATCH = {"ltkd", "dist", "class_balanced, weighted", "ldam"}  # rebalanced, correlated, divided by its weights
 
 
@@ -181,6 +184,198 @@ def test_it_stays_on_the_device_of_its_input_and_looks_at_no_value(loss):
     assert loss(student, teacher).device.type == "meta"
 
 
+# --- masked classes ---
+
+LABELS = labels_of(torch.zeros(4))
+MASKS = {  # of four images, nine classes in three groups
+    "one class": torch.zeros(4, 9).index_fill(1, torch.tensor([8]), 1),
+    "several classes": torch.zeros(4, 9).index_fill(1, torch.tensor([1, 2, 5, 8]), 1),
+    "a group": torch.zeros(4, 9).index_fill(1, torch.tensor([6, 7, 8]), 1),
+    "a class of one image": torch.zeros(4, 9).index_put((torch.tensor(1), torch.tensor(7)), torch.tensor(1.0)),
+    "a group of one image": torch.zeros(4, 9).index_put((torch.tensor(1), torch.tensor([0, 1, 2])), torch.tensor(1.0)),
+    "the label": torch.zeros(4, 9).scatter(1, LABELS[:, None], 1),
+    "all but the label": torch.ones(4, 9).scatter(1, LABELS[:, None], 0),
+}
+LOWEST = (-torch.inf, *(torch.finfo(dtype).min for dtype in (torch.float32, torch.float16, torch.bfloat16)))
+every_mask = pytest.mark.parametrize("mask", [mask.bool() for mask in MASKS.values()], ids=MASKS)
+
+
+def kl(p, q):
+    """Of each row, from plain probabilities; rel_entr is 0 where p is 0, and inf where q alone is 0."""
+    return rel_entr(p, q).sum(-1)
+
+
+def within(p, q, members):
+    """KL inside some classes, after their probabilities are scaled to sum to one; 0 where p has none."""
+    with np.errstate(invalid="ignore"):
+        p, q = (np.nan_to_num(x[:, members] / x[:, members].sum(1, keepdims=True)) for x in (p, q))
+    return kl(p, q)
+
+
+def ltkd_oracle(p, q, rebalanced=True):
+    members = [np.flatnonzero(GROUPS.index == g) for g in range(3)]
+    p_group, q_group = (np.stack([x[:, of].sum(1) for of in members], 1) for x in (p, q))
+    inside = np.stack([within(p, q, of) for of in members], 1)
+    if not rebalanced:
+        return 2 * kl(p_group, q_group) + 0.5 * np.where(p_group > 0, p_group * inside, 0).sum(1)
+    share = np.divide(p_group, p_group.sum(0), out=np.zeros_like(p_group), where=p_group > 0)
+    return 2 * kl(share / share.sum(1, keepdims=True), q_group) + 0.5 * inside.sum(1)
+
+
+def dkd_oracle(p, q):
+    rows = [(p[[i]], q[[i]], y, np.delete(np.arange(9), y)) for i, y in enumerate(LABELS.tolist())]
+    pairs = [[np.stack([x[:, y], x[:, rest].sum(1)], 1) for x in (a, b)] for a, b, y, rest in rows]
+    return np.array([kl(*pair) + 8 * within(a, b, rest) for pair, (a, b, _, rest) in zip(pairs, rows, strict=True)])
+
+
+def bkd_oracle(p, q):
+    target = WEIGHTS.double().numpy() * p
+    return kl(target / target.sum(1, keepdims=True), q)
+
+
+def dist_oracle(p, q):
+    def distance(a, b):
+        a, b = (x - x.mean(1, keepdims=True) for x in (a, b))
+        return (
+            1 - (a * b).sum(1) / (np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1) + losses.distillation.DIST_EPS)
+        ).mean()
+
+    return distance(p, q) + 2 * distance(p.T, q.T)
+
+
+ORACLES = {  # from the teacher's and the student's probabilities, in float64
+    "kd": kl,
+    "bkd": bkd_oracle,
+    "dkd": dkd_oracle,
+    "dist": dist_oracle,
+    "expert_kd": kl,
+    "ltkd": ltkd_oracle,
+    "ltkd, plain": partial(ltkd_oracle, rebalanced=False),
+}
+every_masked_loss = pytest.mark.parametrize("name", WITH_TEACHER)
+
+
+def masked_pair(mask, who, name, lowest=-torch.inf, dtype=torch.float64):
+    """Student and teacher, the one or both of them masked; and what the loss called `name` takes for the teacher."""
+    student, teacher = draw(4, 9, dtype=dtype), draw(4, 9, seed=1, dtype=dtype)
+    student = student.masked_fill(mask & ("student" in who), lowest)
+    teacher = teacher.masked_fill(mask & ("teacher" in who), lowest)
+    return student, teacher, teacher[:, CLASSES] if name == "expert_kd" else teacher
+
+
+@every_masked_loss
+@every_mask
+@pytest.mark.parametrize("who", ["teacher", "student and teacher"])
+def test_a_masked_class_has_the_probability_zero(name, mask, who):
+    for temperature in (1.0, 4.0):
+        student, teacher, given = masked_pair(mask, who, name)
+        p, q = softmax(teacher, temperature), softmax(student, temperature)
+        factor = 1 if name == "expert_kd" else temperature**2
+        value = WITH_TEACHER[name](student, given, temperature=temperature)
+        with about(temperature):
+            assert value.item() == pytest.approx(factor * ORACLES[name](p, q).mean(), rel=1e-9)
+
+
+@every_masked_loss
+@every_mask
+@pytest.mark.parametrize("who", ["teacher", "student and teacher"])
+def test_masks_have_finite_gradients_those_of_finite_differences(name, mask, who):
+    _, _, teacher = masked_pair(mask, who, name)
+
+    def loss(free, temperature):
+        student = free.masked_fill(mask & ("student" in who), -torch.inf)
+        return WITH_TEACHER[name](student, teacher, temperature=temperature)
+
+    inputs = [draw(4, 9).requires_grad_(), torch.tensor(2.0, dtype=torch.float64, requires_grad=True)]
+    assert torch.autograd.gradcheck(loss, inputs)
+
+
+@every_masked_loss
+@every_mask
+def test_the_lowest_number_of_a_type_masks_as_inf_does(name, mask):
+    for who in ("teacher", "student and teacher"):
+        results = []
+        for lowest in LOWEST:
+            student, _, teacher = masked_pair(mask, who, name, lowest, torch.float32)
+            value = WITH_TEACHER[name](student.requires_grad_(), teacher)
+            results.append((value, *torch.autograd.grad(value, student)))
+        with about(who):
+            assert all(torch.equal(a, b) for result in results for a, b in zip(result, results[0], strict=True))
+            assert all(x.isfinite().all() for x in results[0])
+
+
+@every_masked_loss
+def test_a_class_that_the_student_alone_masks_costs_infinitely_much(name):
+    student, _, teacher = masked_pair(MASKS["one class"].bool(), "student", name, dtype=torch.float32)
+    value = WITH_TEACHER[name](student.requires_grad_(), teacher)
+    assert value.isfinite() if name == "dist" else value == torch.inf  # correlations have bounds
+    assert torch.autograd.grad(value, student)[0].isfinite().all()
+
+
+def test_a_group_that_the_teacher_masks_has_no_part_in_a_batch_mass_from_outside():
+    for name in ("a group", "a group of one image"):
+        student, teacher, _ = masked_pair(MASKS[name].bool(), "teacher", "ltkd")
+        mass = group_mass(teacher, GROUPS, temperature=4.0).sum(0)
+        with about(name):
+            loss = WITH_TEACHER["ltkd"]
+            torch.testing.assert_close(loss(student, teacher, batch_mass=mass), loss(student, teacher))
+
+
+@over(WITH_TEACHER)
+def test_a_number_that_is_no_logit_is_not_taken_for_a_mask(loss):
+    for wrong in (torch.nan, torch.inf):
+        for k in (0, 1):
+            pair = [draw(4, 9), draw(4, 9, seed=1)]
+            pair[k] = pair[k].index_fill(1, torch.tensor([3]), wrong)
+            with about(wrong, k):
+                assert loss(*pair).isnan()
+
+
+# --- the teacher is a constant ---
+
+
+@over(WITH_TEACHER | OF_MAPS)
+def test_the_teacher_gets_no_gradient_detached_or_not(loss):
+    student, teacher = draw(4, 9).requires_grad_(), draw(4, 9, seed=1).requires_grad_()
+    value = loss(student, teacher)
+    of_student, of_teacher = torch.autograd.grad(value, (student, teacher), allow_unused=True)
+    assert of_teacher is None
+    assert torch.equal(value, loss(student, teacher.detach()))
+    assert torch.equal(of_student, torch.autograd.grad(loss(student, teacher.detach()), student)[0])
+
+
+@over(WITH_TEACHER)
+def test_the_temperature_gets_its_gradient(loss):
+    student, teacher = draw(4, 9), draw(4, 9, seed=1)
+    temperature = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda t: loss(student, teacher, temperature=t), temperature)
+    assert torch.autograd.grad(loss(student, teacher, temperature=temperature), temperature)[0] != 0
+
+
+@over({name: EVERY[name] for name in ("bkd", *WITH_LABELS, *SIGMOID) if name not in WITHOUT_WEIGHTS})
+def test_class_weights_get_their_gradient(loss):
+    student, teacher = draw(4, 9), draw(4, 9, seed=1)
+    weights = WEIGHTS.double().requires_grad_()
+    assert torch.autograd.gradcheck(lambda w: loss(student, teacher, class_weights=w), weights)
+    assert torch.autograd.grad(loss(student, teacher, class_weights=weights), weights)[0].any()
+
+
+@over({name: loss for name, loss in EVERY.items() if name not in OVER_THE_BATCH})
+def test_torch_func_gives_the_gradient_of_each_image(loss):
+    student, teacher = draw(3, 9), draw(3, 9, seed=1)
+    each = torch.func.vmap(torch.func.grad(lambda s, t: loss(s[None], t[None])))(student, teacher)
+    for i in range(3):
+        torch.testing.assert_close(each[i], torch.func.grad(loss)(student[[i]], teacher[[i]])[0])
+
+
+@over(WITH_TEACHER)
+def test_torch_func_gives_the_loss_at_each_temperature(loss):
+    student, teacher, temperatures = draw(3, 9), draw(3, 9, seed=1), torch.tensor([1.0, 2.0, 4.0])
+    values = torch.func.vmap(lambda t: loss(student, teacher, temperature=t))(temperatures)
+    expected = [loss(student, teacher, temperature=t) for t in temperatures]
+    torch.testing.assert_close(values, torch.stack(expected))
+
+
 # --- compiled ---
 
 
@@ -251,10 +446,54 @@ def test_shapes_of_student_and_teacher_that_differ_raise(loss):
 
 
 @over(WITH_TEACHER)
-def test_a_temperature_that_is_not_positive_raises(loss):
-    for temperature in (0, -2.0, float("nan")):
-        with about(temperature), pytest.raises(ConfigError, match="temperature"):
+def test_a_temperature_out_of_range_raises(loss):
+    wrong = (0, -2.0, float("nan"), float("inf"), 1e-40, 1e30, "4", None)
+    for temperature in (*wrong, *map(torch.tensor, wrong[:6]), torch.ones(1), torch.ones(4, 1)):
+        with about(temperature), pytest.raises(ConfigError, match=r"temperature = .*from 0\.0001 to 10000"):
             loss(draw(4, 9), draw(4, 9), temperature=temperature)
+
+
+@every_loss
+def test_an_empty_batch_raises(loss):
+    with pytest.raises(ConfigError, match="at least one"):
+        loss(draw(0, 9), draw(0, 9))
+
+
+@every_loss
+def test_a_batch_may_be_one_image(loss):
+    student = draw(1, 9).requires_grad_()
+    value = loss(student, draw(1, 9, seed=1))
+    assert value.isfinite()
+    assert torch.autograd.grad(value, student)[0].isfinite().all()
+
+
+OF_FEW_CLASSES = {  # logits (B, C), for any C
+    "kd": partial(losses.kd, temperature=2.0),
+    "bkd": lambda s, t: losses.bkd(s, t, torch.rand(s.shape[1]) + 1, temperature=2.0),
+    "dkd": lambda s, t: losses.dkd(s, t, torch.zeros(len(s)).long(), alpha=1.0, beta=8.0, temperature=2.0),
+    "dist": partial(losses.dist, beta=1.0, gamma=1.0, temperature=2.0),
+    "expert_kd": lambda s, t: losses.expert_kd(s, t, torch.arange(s.shape[1]), temperature=2.0),
+    "ltkd": lambda s, t: losses.ltkd(
+        s, t, ClassGroups.by_rank(range(s.shape[1], 0, -1)), alpha=1.0, beta=1.0, temperature=2.0
+    ),
+    **{
+        f"focal, {gamma}": partial(lambda s, t, g: losses.focal(s, torch.zeros(len(s)).long(), gamma=g), g=gamma)
+        for gamma in (0.0, 0.5, 2.0)
+    },
+    "sigmoid_focal": lambda s, t: losses.sigmoid_focal(s, torch.zeros(len(s)).long(), gamma=0.5),
+    "balanced_softmax": lambda s, t: losses.balanced_softmax(s, torch.zeros(len(s)).long(), [9] * s.shape[1]),
+    "ldam": lambda s, t: losses.ldam(s, torch.zeros(len(s)).long(), torch.ones(s.shape[1]), scale=2.0),
+}
+
+
+@over(OF_FEW_CLASSES)
+def test_one_class_or_two_are_enough(loss):
+    for n_classes in (1, 2):
+        student = draw(4, n_classes).requires_grad_()
+        value = loss(student, draw(4, n_classes, seed=1))
+        with about(n_classes):
+            assert value.isfinite()
+            assert torch.autograd.grad(value, student)[0].isfinite().all()
 
 
 LABELLED = {
@@ -274,6 +513,13 @@ def test_labels_that_are_not_one_class_a_row_raise(loss):
     for labels in (torch.zeros(5).long(), torch.zeros(4, 1).long(), torch.zeros(4), torch.full((4, 9), 1 / 9)):
         with about(labels), pytest.raises(ConfigError, match="labels"):
             loss(draw(4, 9), labels)
+
+
+@over(LABELLED | {"expert_kd": lambda z, y: losses.expert_kd(z, z, y, temperature=1.0)})
+def test_class_numbers_that_no_logit_has_raise(loss):
+    for wrong in (-1, -100, 9):
+        with about(wrong), pytest.raises(ConfigError, match=rf"hold {wrong}: must be from 0 to 8"):
+            loss(draw(4, 9), torch.tensor([0, 8, wrong, 2]))
 
 
 @over(LABELLED)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import PROJECT, digits_config, random_dataset
+from helpers import PROJECT, about, digits_config, random_dataset
 from PIL import Image
 from prepared import prepared
 from sklearn.metrics import classification_report
@@ -668,6 +668,70 @@ def test_a_result_carries_recipe_overrides_and_assumptions(store):
 def test_training_that_diverges_says_so(tmp_path):
     with pytest.raises(RunError, match=r"diverged.*--lr"):
         fit_quietly(digits_config(method="ce", lr=1e30), tmp_path)
+
+
+class Wrong(nn.Module):
+    """A network whose first logit of an image in `rows` is `value`, in batches of at least `least` images."""
+
+    def __init__(self, value, least=0, rows=slice(None), columns=0):
+        super().__init__()
+        self.inner, self.value, self.least, self.rows, self.columns = small_network(), value, least, rows, columns
+
+    def forward(self, images):
+        logits = self.inner(images)
+        if len(images) < self.least:
+            return logits
+        wrong = torch.zeros_like(logits, dtype=torch.bool)
+        wrong[self.rows, self.columns] = True
+        return logits.masked_fill(wrong, self.value)
+
+
+WRONG = {
+    "nan": {"value": torch.nan},
+    "inf": {"value": torch.inf},
+    "only masked classes": {"value": -torch.inf, "columns": slice(None)},
+    "nan for some images": {"value": torch.nan, "rows": slice(1, None, 2)},
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
+@pytest.mark.parametrize("when", ["at the start", "later"])
+def test_a_teacher_without_logits_is_named_whether_cached_or_not(tmp_path, dataset, wrong, when):
+    for method, cache in (("ltkd", "memory"), ("ltkd", "off"), ("kd", "off")):
+        teacher = Wrong(**wrong, least=0 if when == "at the start" else 6)
+        if when == "later" and cache == "memory":
+            teacher.least = 17  # the cache asks for the logits of 16 images to know the teacher
+        with (
+            about(method, cache),
+            pytest.raises(RunError, match=r"the teacher custom:Wrong-\w+ returned NaN, inf or only -inf for") as raised,
+        ):
+            fit_quietly(noise_config(method=method), tmp_path / cache, teacher=teacher, dataset=dataset, cache=cache)
+        assert "--lr" not in str(raised.value)
+        assert "--cache" not in str(raised.value)
+
+
+def test_a_student_without_logits_is_named_at_the_start(tmp_path, dataset):
+    with pytest.raises(RunError, match=r"the student custom:Wrong-\w+ returned NaN, inf"):
+        fit_quietly(noise_config(method="ce"), tmp_path, student=Wrong(torch.nan), dataset=dataset)
+
+
+@pytest.mark.parametrize("method", ["kd", "dkd", "dist", "bkd", "ltkd"])
+def test_a_teacher_may_mask_a_class(tmp_path, dataset, method):
+    runs = [
+        fit_quietly(noise_config(method=method), tmp_path / c, teacher=Wrong(-torch.inf), dataset=dataset, cache=c)
+        for c in ("memory", "off")
+    ]
+    for run in runs:
+        assert np.isfinite(run.history.loss).all()
+        assert np.isfinite([*run.history.teacher_mass[0], *run.history.rebalanced_mass[0]]).all()
+    cached, computed = (run.history.loss for run in runs)
+    np.testing.assert_allclose(cached, computed, rtol=2e-2)
+
+
+def test_a_student_that_masks_what_its_teacher_does_not_is_told_so(tmp_path, dataset):
+    student = Wrong(-torch.inf, rows=slice(0, 1))
+    with pytest.raises(RunError, match=r"the loss is inf in epoch 1: the student masks"):
+        fit_quietly(noise_config(method="kd"), tmp_path, student=student, teacher=small_network(), dataset=dataset)
 
 
 def test_a_device_that_is_not_there_is_answered_with_those_that_are():

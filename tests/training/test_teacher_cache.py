@@ -9,6 +9,7 @@ from torch import nn
 from ltkd import ConfigError, RunError, fit
 from ltkd.datasets import Views
 from ltkd.datasets.normalization import Normalizer
+from ltkd.decomposition import MASKED
 from ltkd.methods import METHODS
 from ltkd.models import build
 from ltkd.training import teacher_cache
@@ -16,6 +17,7 @@ from ltkd.training.loaders import make_loader
 from ltkd.training.teacher_cache import TeacherCache, cache_teachers
 
 CPU = torch.device("cpu")
+INF, NAN = float("inf"), float("nan")
 N_IMAGES, N_VIEWS, N_CLASSES = 30, 9, 3
 
 
@@ -204,9 +206,35 @@ def test_without_a_teacher_nothing_is_cached(pictures):
     assert cache_teachers({}, pictures, "memory") == TeacherCache({}, "off")
 
 
-def test_logits_beyond_float16_are_an_error(pictures):
-    with pytest.raises(RunError, match="--cache off"):
-        cached(Counted(scale=1e9), pictures)(ALL_PAIRS)
+class Says(Counted):
+    """A network that says the same for the first class of every image."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+
+    def forward(self, images):
+        return super().forward(images).index_fill(1, torch.tensor([0]), self.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "sentence"),
+    [(7e4, r"too large.*--cache off"), *((value, r"NaN, inf or only -inf for \d+ of") for value in (NAN, INF))],
+)
+def test_logits_that_no_table_holds_are_an_error_that_names_their_teacher(pictures, value, sentence):
+    network = Says(value).eval()
+    table = cache_teachers({"few": network}, pictures, "memory").tables["few"]
+    with pytest.raises(RunError, match=rf"teacher 'few'.* {sentence}") as raised:
+        table.fill(network, pictures.make, *torch.tensor(ALL_PAIRS).T, called="teacher 'few' (resnet8)")
+    assert ("--cache" in str(raised.value)) == (value == 7e4)
+
+
+@pytest.mark.parametrize("cache", ["memory", "disk"])
+@pytest.mark.parametrize("value", [-INF, torch.finfo(torch.float32).min, -1e9, torch.finfo(torch.float16).min])
+def test_a_masked_class_stays_masked(pictures, cache, value):
+    logits = cached(Says(value), pictures, cache)(ALL_PAIRS)
+    assert (logits[:, 0] <= MASKED).all()
+    assert logits[:, 1:].isfinite().all()
 
 
 # --- runs ---
