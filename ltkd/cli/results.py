@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 AS_TEXT: dict[str, Any] = {"index": False, "na_rep": "-", "float_format": "%.2f"}
 LEGEND = (
-    "accuracy in per cent, last epoch; mean ± 95 % interval over seeds, not over test images; head, medium, tail: "
-    "thirds of the classes by rank"
+    "accuracy in per cent, last epoch; mean ± 95 % interval over seeds, not over test images; all: of all test images; "
+    "balanced: mean over the classes; head, medium, tail: mean over the classes of a third by rank"
 )
 
 
@@ -44,12 +44,24 @@ def show_table(given: argparse.Namespace) -> None:
             print(claims.NOTE)
     elif given.by_run:
         frame = runs.tabulate(finished)
-        shown = frame.to_csv(index=False) if given.csv else frame[["run", *reports.ACCURACIES]].to_string(**AS_TEXT)
+        shown = (
+            frame.to_csv(index=False)
+            if given.csv
+            else frame[["run", *reports.ACCURACIES, "answered"]].to_string(**AS_TEXT)
+        )
         print(shown.rstrip("\n"))
     else:
         _show(runs.summarise(runs.tabulate(finished)), reports.summary, given.csv)
         if not given.csv:
             print(LEGEND)
+            _show_silent_classes(finished)
+
+
+def _show_silent_classes(finished: list[runs.Run]) -> None:
+    """Print how many runs never predict some of their classes: a mean accuracy may hide that."""
+    silent = [run for run in finished if 0 in run.result.get("per_class", {}).get("predicted", ())]
+    if silent:
+        print(f"{len(silent)} of {len(finished)} runs never predict some of their classes; --by-run shows which runs")
 
 
 def _recorded_runs() -> list[Path]:

@@ -20,7 +20,7 @@ def table(folder: Folders = None) -> "pd.DataFrame":
 
     Accuracies of the last epoch are named as in `metrics.scores`: all, balanced, macro_f1, head and so on.
     best_all and so on are those of the epoch with the best balanced accuracy. That epoch is chosen on the test set: use
-    it only to compare with papers that report it.
+    it only to compare with papers that report it. answered: the number of classes that the network predicts at all.
 
     folder: one folder or several; None: see `runs_folder`.
     """
@@ -40,7 +40,9 @@ def _row(run: Run) -> dict[str, Any]:
     config = {k: ", ".join(map(str, v)) if isinstance(v, list) else v for k, v in config.items()}
     last, best = run.result["last"], run.result["best"]
     accuracies = {k: last.get(k) for k in REPORTED} | {f"best_{k}": best.get(k) for k in ("epoch", *REPORTED)}
-    return {"run": run.config.name, **config, **options, **accuracies}
+    predicted = run.result.get("per_class", {}).get("predicted")  # None: a run of version 0.1
+    answered = None if predicted is None else sum(map(bool, predicted))
+    return {"run": run.config.name, **config, **options, **accuracies, "answered": answered}
 
 
 def summarise(
@@ -59,7 +61,15 @@ def summarise(
 
     measures = [name for name in REPORTED if name in frame] if measures is None else measures
     if by is None:
-        outcomes = {"run", "seed", "recipe", "best_epoch", *REPORTED, *(f"best_{name}" for name in REPORTED)}
+        outcomes = {
+            "run",
+            "seed",
+            "recipe",
+            "best_epoch",
+            "answered",
+            *REPORTED,
+            *(f"best_{name}" for name in REPORTED),
+        }
         by = [column for column in frame.columns if column not in outcomes]
         frame = _by_design(frame, by)
     rows = []

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import fields
 
+import numpy as np
 import pytest
 from helpers import PROJECT, SHORT_RUN, class_folders, digits_config
 
@@ -481,10 +482,18 @@ def test_the_table_shows_the_interval(store, capsys):
     assert re.search(r"ltkd\b.* 2 .*\d+\.\d\d ± \d+\.\d\d", capsys.readouterr().out)
 
 
-def test_the_table_by_run_names_every_run(store, capsys):
-    assert call("table", "--runs", store, "--by-run") == 0
-    out = capsys.readouterr().out
-    assert all(folder.name in out for folder in store.iterdir())
+def test_the_table_by_run_names_every_run_and_how_many_classes_it_answers(store, capsys):
+    assert call("table", "--runs", store, "--by-run", "--csv") == 0
+    rows = {row["run"]: row for row in csv.DictReader(io.StringIO(capsys.readouterr().out))}
+    for run in runs.all_runs(store):
+        assert int(rows[run.config.name]["answered"]) == len(np.unique(run.logits.argmax(1)))
+
+
+def test_the_table_says_how_many_runs_never_predict_some_class(store, capsys):
+    silent = sum(len(np.unique(run.logits.argmax(1))) < 10 for run in runs.all_runs(store))
+    assert silent  # of one or two epochs
+    assert call("table", "--runs", store) == 0
+    assert f"{silent} of 6 runs never predict some of their classes" in capsys.readouterr().out
 
 
 def test_an_empty_table_says_how_to_begin(tmp_path, capsys):

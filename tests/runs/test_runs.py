@@ -241,7 +241,7 @@ def test_the_tables_columns_are_config_options_and_accuracies(store):
     config = {field.name for field in fields(RunConfig)} - {"options"}
     options = {option for method in ("ce", "kd", "ltkd") for option in METHODS[method].options()}
     best = {"best_epoch", *(f"best_{name}" for name in MEASURES)}
-    assert set(runs.table(store).columns) == {"run"} | config | options | set(MEASURES) | best
+    assert set(runs.table(store).columns) == {"run", "answered"} | config | options | set(MEASURES) | best
 
 
 def test_the_table_holds_the_runs_numbers(finished, store):

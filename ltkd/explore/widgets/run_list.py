@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 Source = str | Path | Mapping[str, runs.Run] | Sequence[runs.Run] | None
 # Columns that are not settings, or that only distinguish repetitions of a run.
-NOT_SETTINGS = {"run", "recipe", "seed", "subset_seed", "method", "role", "teaches", "best_epoch"}
+NOT_SETTINGS = {"run", "recipe", "seed", "subset_seed", "method", "role", "teaches", "best_epoch", "answered"}
 NOT_SETTINGS |= {prefix + name for name in runs.REPORTED for prefix in ("", "best_")}
 LONGEST = 24  # the most characters of a setting in a display name
 
