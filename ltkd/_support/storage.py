@@ -1,5 +1,6 @@
-"""Folders of this project, atomic writes of files, and locks between processes."""
+"""Folders of this project, atomic writes of files, their digests, and locks between processes."""
 
+import hashlib
 import os
 import secrets
 import sys
@@ -30,6 +31,38 @@ def cache_folder() -> Path:
     """The folder of all caches: LTKD_CACHE, else `ltkd` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
     return Path(os.environ.get("LTKD_CACHE") or default)
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file. Raises RunError if the system does not give it: such a file need not be damaged."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read ({error.strerror or error}); nothing was changed: make it readable, then give the "
+            f"same command again"
+        ) from error
+
+
+def sha256(*parts: bytes) -> str:
+    """The SHA-256 hash of some bytes, one part after the other: 64 hexadecimal digits."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
+
+
+def seal(data: bytes, owner: str) -> bytes:
+    """`data` behind a line with a hash of it and of its owner's name, which `unseal` checks."""
+    return sha256(owner.encode(), data).encode() + b"\n" + data
+
+
+def unseal(sealed: bytes, owner: str) -> bytes:
+    """The data that `seal` was given. Raises ValueError if they were changed, cut off or sealed for another owner."""
+    found, _, data = sealed.partition(b"\n")
+    if found.decode(errors="replace") != sha256(owner.encode(), data):
+        raise ValueError("its content is not what was stored")
+    return data
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -4,7 +4,7 @@ import copy
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +18,9 @@ from torch import nn
 
 from .. import methods, models
 from .._support.ambient import torch_defaults
+from .._support.fingerprint import digest
 from .._support.seeding import own_randomness
-from .._support.storage import TEMPORARY, alone, project_folder, staged, write_bytes
+from .._support.storage import TEMPORARY, alone, project_folder, read_bytes, seal, sha256, staged, unseal, write_bytes
 from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
@@ -71,13 +72,23 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """The run stored in `folder`. Raises RunError if its config.json or result.json cannot be read."""
+        """The run stored in `folder`. Raises RunError if its config.json or result.json cannot be read, or was changed
+        after the run was stored."""
+        data = read_bytes(Path(folder) / "config.json")
         try:
-            run = cls(folder, RunConfig.from_dict(parse_json((Path(folder) / "config.json").read_bytes())))
+            run = cls(folder, RunConfig.from_dict(parse_json(data)))
         except Exception as error:  # an edited config may raise any error
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
-        if run.finished and (problem := problem_of(run.result)):
-            raise RunError(f"{folder} is not a run of this version: its result.json {problem}")
+        if run.finished:
+            if problem := problem_of(run.result):
+                raise RunError(f"{folder} is not a run of this version: its result.json {problem}")
+            try:
+                check_digest(run.result, "config.json", data)
+            except ValueError:
+                raise RunError(
+                    f"{folder} is damaged: its config.json and result.json were not stored together; remove it to train "
+                    f"this run again"
+                ) from None
         return run
 
     @contextmanager
@@ -94,8 +105,9 @@ class Run:
                     claim.unlink()
 
     def start(self) -> None:
-        """Create the run's folder with its config.json."""
-        write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
+        """Create the run's folder with its config.json, unless they are there."""
+        if not (self.folder / "config.json").is_file():
+            write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
 
     @property
     def finished(self) -> bool:
@@ -121,7 +133,7 @@ class Run:
     def result(self) -> dict[str, Any]:
         """The content of result.json: accuracies of the last and the best epoch in per cent, data, hardware, recipe,
         overrides and assumptions. Raises RunError if the run is not finished."""
-        return self.read("result.json", parse_json)
+        return self.read("result.json", parse_result)
 
     @cached_property
     def history(self) -> "pd.DataFrame":
@@ -223,19 +235,23 @@ class Run:
         """The last stored training state; None if there is none, or if the result is newer.
 
         A state newer than the result belongs to a retraining, which will replace that result. Raises RunError if the
-        file is damaged.
+        file cannot be read, is damaged or belongs to another run.
         """
         path = self.folder / "checkpoint.pt"
         if not path.is_file() or (self.finished and path.stat().st_mtime <= self.finished_at):
             return None
+        data = read_bytes(path)
         try:
-            return torch.load(path, weights_only=True, map_location="cpu")
+            if not data.startswith(b"PK"):  # a state of an older version has no digest, and starts as a zip file does
+                data = unseal(data, self.config.name)
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises many types of errors here
             raise RunError(f"{path} is damaged ({error}); remove it to train this run from the first epoch") from error
 
     def save_checkpoint(self, state: bytes) -> None:
         """Replace the stored training state. state: the output of `checkpoint_bytes`."""
-        write_bytes(self.folder / "checkpoint.pt", state)
+        self.start()  # the folder may have been removed meanwhile
+        write_bytes(self.folder / "checkpoint.pt", seal(state, self.config.name))
 
     def finish(
         self,
@@ -248,7 +264,8 @@ class Run:
     ) -> None:
         """Store the outcome of the training, result.json last; then remove the checkpoint and temporary files.
 
-        An older result is removed when all new files are written, before the first gets its name: old and new files
+        result.json holds the digests of all other files, see `sealed`. config.json is written again, because it, or the
+        whole folder, may have been removed meanwhile. An older result is removed when all new files are written, before the first gets its name: old and new files
         never mix, and a full disk leaves the old ones.
 
         network: the trained student; logits (N, C) and labels (N,): of the test set, after the last epoch;
@@ -258,11 +275,12 @@ class Run:
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, labels=labels, class_counts=class_counts)
         files = {
+            "config.json": _json(self.config.to_dict()),
             "student.safetensors": save_tensors(weights),
             "logits.npz": buffer.getvalue(),
             "history.parquet": _parquet(history),
-            "result.json": _json(result),
         }
+        files["result.json"] = _json(sealed(result, files))
         with staged({self.folder / name: data for name, data in files.items()}):
             (self.folder / "result.json").unlink(missing_ok=True)
         for name in ("checkpoint.pt", "test.npz"):
@@ -273,12 +291,15 @@ class Run:
             self.__dict__.pop(name, None)
 
     def read(self, name: str, decode: Callable[[bytes], Any] = bytes) -> Any:
-        """The decoded content of one of the run's files. Raises RunError if the file is missing or `decode` fails."""
+        """The decoded content of one of the run's files. Raises RunError if the file is missing, cannot be read, is not
+        the one that was stored with the result, or if `decode` fails."""
         path = self.folder / name
         if not path.is_file():
             raise RunError(f"{path} is missing; {self._why_missing(name)}")
+        data, result = read_bytes(path), self.result if name != "result.json" and self.finished else {}
         try:
-            return decode(path.read_bytes())
+            check_digest(result, name, data)
+            return decode(data)
         except Exception as error:  # each file format has its own errors for damaged files
             raise RunError(f"{path} is damaged ({error}); remove {self.folder} to train this run again") from error
 
@@ -296,6 +317,31 @@ def parse_json(data: bytes) -> Any:
         return json.loads(data, parse_constant={"NaN": None}.__getitem__)
     except (KeyError, RecursionError) as error:
         raise ValueError(f"invalid JSON: {error}") from error
+
+
+DIGESTS = "digests"  # in a result: {name of a file of the run: its SHA-256}; results of older versions have none
+
+
+def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The result with the digests of these files, {name: content}, and as "result.json" of all the rest of itself."""
+    digests = {name: sha256(data) for name, data in files.items()}
+    return {**result, DIGESTS: digests | {"result.json": digest({**result, DIGESTS: digests}, 64)}}
+
+
+def check_digest(result: Mapping[str, Any], name: str, data: bytes) -> None:
+    """Raise ValueError if the result has digests, and not this one for this file."""
+    if DIGESTS in result and result[DIGESTS].get(name) != sha256(data):
+        raise ValueError("its content is not what was stored with the result")
+
+
+def parse_result(data: bytes) -> Any:
+    """The value of a result.json. Raises ValueError for invalid JSON, or if it was changed after it was stored."""
+    result = parse_json(data)
+    if isinstance(result, dict) and DIGESTS in result:
+        digests = {**result[DIGESTS]}
+        if digests.pop("result.json", None) != digest({**result, DIGESTS: digests}, 64):
+            raise ValueError("its content is not what was stored")
+    return result
 
 
 def problem_of(result: object) -> str | None:

@@ -1,6 +1,5 @@
 """Many runs: one by one or side by side, the same; a failure or Ctrl-C costs nothing of the others."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import digits_config, hears_ctrl_c
+from helpers import digits_config, hears_ctrl_c, other_result
 from torch import nn
 
 from ltkd import ConfigError, Interrupted, Method, RunConfig, RunError, fit, runs
@@ -389,9 +388,7 @@ def test_an_imported_run_that_is_trained_again_comes_back_with_its_new_result(tm
     teacher = student.for_teacher()
     run = fit(teacher, runs=tmp_path, device="cpu", progress=False)
     (run.folder / "student.safetensors").unlink()
-    result = json.loads((run.folder / "result.json").read_text())
-    result["last"]["all"] = 99.99
-    (run.folder / "result.json").write_text(json.dumps(result))
+    other_result(run.folder, last=lambda last: last | {"all": 99.99})
     finished = {run.config.id: run for run in quietly([teacher, student], tmp_path, 1)}
     assert finished[teacher.id].result["last"]["all"] != 99.99
     assert finished[teacher.id].has_weights

@@ -1,6 +1,5 @@
 import copy
 import errno
-import json
 import os
 import random
 import signal
@@ -13,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import PROJECT, digits_config, random_dataset
+from helpers import PROJECT, digits_config, other_result, random_dataset
 from PIL import Image
 from prepared import prepared
 from torch import nn
@@ -309,8 +308,7 @@ def trained_epochs(config, runs, **how):
 
 def marked(run):
     """A finished run with another number in its result, as if other code had trained it."""
-    result = run.result | {"last": run.result["last"] | {"all": 99.99}}
-    (run.folder / "result.json").write_text(json.dumps(result))
+    other_result(run.folder, last=lambda last: last | {"all": 99.99})
     return contents(run)
 
 
