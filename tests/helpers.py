@@ -59,7 +59,7 @@ def _random_images(counts, seed):
 
 
 def other_result(folder, **changes):
-    """Store another result of the run in this folder, as if it had come out differently: {key: function of its value}."""
+    """Store another result of a run, as if it had come out differently. changes: {key: function of its value}."""
     result = json.loads((folder / "result.json").read_text())
     result |= {key: change(result[key]) for key, change in changes.items()}
     names = result["digests"].keys() - {"result.json"}

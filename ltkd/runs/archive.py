@@ -236,7 +236,7 @@ def _parts(run: Run) -> Parts:
 
 
 def portable(result: dict[str, Any]) -> dict[str, Any]:
-    """A run's result without what has no meaning on another machine: the folder of its data, the digests of its files."""
+    """A run's result without what has no meaning elsewhere: the folder of its data, and the digests of its files."""
     kept = {key: value for key, value in result.items() if key != DIGESTS}
     return kept | {"source": result["source"].split(" in ")[0]}
 

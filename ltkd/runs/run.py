@@ -86,8 +86,8 @@ class Run:
                 check_digest(run.result, "config.json", data)
             except ValueError:
                 raise RunError(
-                    f"{folder} is damaged: its config.json and result.json were not stored together; remove it to train "
-                    f"this run again"
+                    f"{folder} is damaged: its config.json and result.json were not stored together; remove it to "
+                    f"train this run again"
                 ) from None
         return run
 
@@ -265,8 +265,8 @@ class Run:
         """Store the outcome of the training, result.json last; then remove the checkpoint and temporary files.
 
         result.json holds the digests of all other files, see `sealed`. config.json is written again, because it, or the
-        whole folder, may have been removed meanwhile. An older result is removed when all new files are written, before the first gets its name: old and new files
-        never mix, and a full disk leaves the old ones.
+        whole folder, may have been removed meanwhile. An older result is removed when all new files are written, before
+        the first gets its name: old and new files never mix, and a full disk leaves the old ones.
 
         network: the trained student; logits (N, C) and labels (N,): of the test set, after the last epoch;
         class_counts (C,): number of training images per class; history: one dict per epoch; result: see `result`.
