@@ -1,6 +1,5 @@
 """Run: one stored run, with its config, result, history, logits and weights."""
 
-import copy
 import io
 import json
 import os
@@ -189,23 +188,27 @@ class Run:
         pairs = np.bincount(classes * self.labels + self.logits.argmax(1), minlength=classes**2)
         return pairs.reshape(classes, classes).astype(np.int32)
 
-    @torch_defaults()
     def model(self, network: nn.Module | None = None) -> nn.Module:
         """The trained student in evaluation mode, with the layers that its method adds.
 
         network: a module with the same layers; needed only if the student was the user's own module. It is copied.
         Raises RunError if the weights are not stored, or if `network` is needed and missing.
         """
+        return self.trained(network).eval()
+
+    @torch_defaults()
+    def trained(self, network: nn.Module | None = None) -> nn.Module:
+        """As `model`, but each layer is in the mode, training or evaluation, that it has in `network`."""
         if network is None:
             if self.config.student.startswith(CUSTOM):
                 raise RunError(f"the student {self.config.student} is your own module: pass one like it as network=")
             network = models.build(self.config.student, **self.result["shape"], pretrained=False)
         else:
-            network = copy.deepcopy(network)  # the method may change the module
+            network = models.copied(network)  # the method may change the module
         with own_randomness("cpu", 0):  # layers that the method adds start random, until the weights are loaded
             network = self._wrapped(network, self.config)
         network.load_state_dict(self.read("student.safetensors", load_tensors))
-        return network.eval()
+        return network
 
     def _wrapped(self, network: nn.Module, config: RunConfig) -> nn.Module:
         """The network with the layers that the methods of all stages add, the first stage first."""
@@ -374,7 +377,7 @@ def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:
 def predict(network: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarray:
     """A network's logits in evaluation mode: float32 (N, C). batches: normalized images (B, channels, H, W)."""
     network.eval()
-    return torch.cat([network(images) for images in batches]).float().cpu().numpy()
+    return torch.cat([network(images).clone() for images in batches]).float().cpu().numpy()
 
 
 def checkpoint_bytes(state: dict[str, Any]) -> bytes:

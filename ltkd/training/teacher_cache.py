@@ -181,7 +181,8 @@ def _table(network: nn.Module, loader: DeviceLoader, kind: str) -> Table:
         _tables[place] = _tables.pop(place)  # the most recently used is last
     else:
         shape = _shape(network, loader)
-        _tables[place] = Table(*(_on_disk(key, shape) if kind == "disk" else _in_memory(shape, loader.device)), key)
+        logits, sums = _on_disk(key, shape) if kind == "disk" else _in_memory(shape, loader.device)
+        _tables[place] = Table(logits, sums, key)
     return _tables[place]
 
 
