@@ -1,5 +1,6 @@
 """Small things that more than one test file needs."""
 
+import json
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ltkd import ClassGroups, RunConfig
 from ltkd.datasets import ImageSet, LongTailedDataset
+from ltkd.runs.run import sealed
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +56,15 @@ def _random_images(counts, seed):
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(256, (sum(counts), 1, 8, 8), dtype=torch.uint8, generator=generator)
     return ImageSet(images, torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts)))
+
+
+def other_result(folder, **changes):
+    """Store another result of a run, as if it had come out differently. changes: {key: function of its value}."""
+    result = json.loads((folder / "result.json").read_text())
+    result |= {key: change(result[key]) for key, change in changes.items()}
+    names = result["digests"].keys() - {"result.json"}
+    files = {name: (folder / name).read_bytes() for name in names if (folder / name).exists()}
+    (folder / "result.json").write_text(json.dumps(sealed(result, files)))
 
 
 def class_folders(folder, counts):

@@ -35,6 +35,8 @@ class Untrained:
         generator = torch.Generator().manual_seed(derived_seed(self.config.name))
         return models.build(self.config.student, **shape, generator=generator)
 
+    trained = model
+
 
 def prepared(method, *, data=None, teacher=None, student=None, device="cpu", **settings):
     """The Job of a method. settings: fields of RunConfig and options; teacher, student: networks of one's own."""

@@ -141,7 +141,7 @@ def _parts(value: Any) -> Iterable[Any]:
     if isinstance(value, nn.Module):
         return _layer(value)
     if isinstance(value, torch.Tensor):
-        return [str(value.dtype), *value.shape, tensors_fingerprint([value])]
+        return [str(value.dtype), *value.shape, tensors_fingerprint([value]), *_tensor_hooks(value)]
     if isinstance(value, set | frozenset):  # their order differs between processes
         return sorted(value, key=lambda each: json.dumps(_record(each)))
     if type(value) is tuple:
@@ -212,6 +212,12 @@ def _layer(layer: nn.Module) -> list[Any]:
     attributes = [item for item in sorted(vars(layer).items()) if item[0] not in BOOKKEEPING]
     inner = [(name, each.training == layer.training, each) for name, each in layer._modules.items() if each is not None]
     return [parameters, [*layer.named_buffers(**own)], hooks, attributes, inner, getattr(layer, "code", None)]
+
+
+def _tensor_hooks(tensor: torch.Tensor) -> list[Any]:
+    """The functions that a tensor calls with its gradient."""
+    kept = (getattr(tensor, name, None) or {} for name in ("_backward_hooks", "_post_accumulate_grad_hooks"))
+    return [hook for hooks in kept for hook in hooks.values()]
 
 
 def _attributes(value: type | ModuleType) -> list[tuple[str, Any]]:

@@ -1,17 +1,21 @@
-"""Folders of this project, atomic writes of files, and locks between processes."""
+"""Folders of this project, atomic writes of files, their digests, and locks between processes."""
 
+import hashlib
 import os
 import secrets
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
 from ..errors import RunError
 
 TURN = 5.0  # seconds between two calls of `meanwhile`
+OWNER = ".owner"  # the file in a process's own folder that it locks
 TEMPORARY = ".writing-"  # prefix of a file that is still being written
 
 
@@ -28,8 +32,44 @@ def project_folder() -> Path:
 
 def cache_folder() -> Path:
     """The folder of all caches: LTKD_CACHE, else `ltkd` in the user's cache folder."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
-    return Path(os.environ.get("LTKD_CACHE") or default)
+    if named := os.environ.get("LTKD_CACHE"):
+        return Path(named)
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
+    except RuntimeError as error:
+        raise RunError("this user has no home folder for the cache; set LTKD_CACHE to a folder") from error
+
+
+def read_bytes(path: str | os.PathLike[str]) -> bytes:
+    """The content of a file. Raises RunError if the system does not give it: such a file need not be damaged."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot be read ({error.strerror or error}); nothing was changed: make it readable, then give the "
+            f"same command again"
+        ) from error
+
+
+def sha256(*parts: bytes) -> str:
+    """The SHA-256 hash of some bytes, one part after the other: 64 hexadecimal digits."""
+    found = hashlib.sha256()
+    for part in parts:
+        found.update(part)
+    return found.hexdigest()
+
+
+def seal(data: bytes, owner: str) -> bytes:
+    """`data` behind a line with a hash of it and of its owner's name, which `unseal` checks."""
+    return sha256(owner.encode(), data).encode() + b"\n" + data
+
+
+def unseal(sealed: bytes, owner: str) -> bytes:
+    """The data that `seal` was given. Raises ValueError if they were changed, cut off or sealed for another owner."""
+    found, _, data = sealed.partition(b"\n")
+    if found.decode(errors="replace") != sha256(owner.encode(), data):
+        raise ValueError("its content is not what was stored")
+    return data
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
@@ -69,6 +109,42 @@ def staged(files: Mapping[Path, bytes]) -> Iterator[None]:
             f"cannot write {path}: {error.strerror or error}. The files stored before are unchanged; free space or "
             f"choose another folder, then give the same command again to go on"
         ) from error
+
+
+@contextmanager
+def own_folder(parent: Path, prefix: str) -> Iterator[str]:
+    """A new folder in `parent`, which is removed at the end, with those that killed processes left there.
+
+    A lock on a file in it says that its process lives; on a file system without locks, nothing is removed. Raises
+    RunError if `parent` cannot be written.
+    """
+    with ExitStack() as stack:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            # One process at a time, so that none sees a folder before its lock is taken.
+            with alone(parent / f".{prefix}lock", f"waiting for another process that cleans {parent}"):
+                for left_over in parent.glob(f"{prefix}*"):
+                    with _lock(left_over / OWNER) as free:
+                        if free:
+                            shutil.rmtree(left_over, ignore_errors=True)
+                folder = stack.enter_context(TemporaryDirectory(dir=parent, prefix=prefix, ignore_cleanup_errors=True))
+                stack.enter_context(_lock(Path(folder, OWNER)))
+        except OSError as error:
+            why = error.strerror or error
+            raise RunError(f"cannot write {parent}: {why}; set LTKD_CACHE to another folder") from error
+        yield folder
+
+
+@contextmanager
+def _lock(path: Path) -> Iterator[bool]:
+    """Hold a lock file if no other process does, and say so. The system frees the lock of a process that dies."""
+    lock = FileLock(path, fallback_to_soft=False)  # a soft lock stays after its process was killed
+    with suppress(Timeout, OSError):
+        lock.acquire(timeout=0)
+    try:
+        yield lock.is_locked
+    finally:
+        lock.release()
 
 
 @contextmanager

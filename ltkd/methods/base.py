@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from .._support.settings import Setting, T
 from ..errors import ConfigError, unknown
 from ..groups import ClassGroups
-from ..models import FeatureOutput, features_of
+from ..models import FeatureOutput, evaluating, features_of
 
 if TYPE_CHECKING:
     from ..config.schedule import Schedule
@@ -148,10 +148,11 @@ class Answer:
             raise ConfigError(
                 "only the logits of this network are known; set needs = 'features' in the class of the method"
             )
+        images = self._images.clone()  # other networks see the same images, and this one may change its input in place
         if not self.frozen:
-            return function(self._network, self._images)
-        with torch.no_grad(), torch.autocast(self._images.device.type, enabled=False):
-            return function(self._network, self._images)
+            return function(self._network, images)
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return function(self._network, images)
 
 
 class Step:
@@ -260,7 +261,7 @@ class Scan:
     @torch.no_grad()
     def __call__(self, function: Callable[[Tensor], Tensor]) -> Tensor:
         """The results of `function` on all images, (N, ...), computed without gradients."""
-        return torch.cat([function(images) for images in self._batches()])
+        return torch.cat([function(images).clone() for images in self._batches()])  # a network may reuse its output
 
 
 class Method(nn.Module):
@@ -394,10 +395,8 @@ class Method(nn.Module):
         Raises ConfigError if the network has no method `features`.
         """
         weight = next(network.parameters())
-        training = network.training
-        output = features_of(network.eval(), torch.zeros(2, *self.task.image_shape, device=weight.device))
-        network.train(training)
-        return output
+        with evaluating(network):
+            return features_of(network, torch.zeros(2, *self.task.image_shape, device=weight.device))
 
 
 def check_terms(method: Method, terms: Any) -> None:

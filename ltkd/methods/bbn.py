@@ -23,6 +23,7 @@ class TwoBranches(nn.Module):
         super().__init__()
         self.network, self.second_block = network, copy.deepcopy(network.last_block)
         initialise(self.second_block, torch.default_generator)  # new weights, as in the published code
+        self.second_block.train().requires_grad_()  # also if the first block is frozen
         self.fc = nn.Linear(2 * classifier(network).in_features, num_classes)
         network.fc = nn.Identity()
 

@@ -151,6 +151,7 @@ class CATKD(FeatureDistillation):
         plain = nn.Linear(head.in_features, head.out_features, bias=False)
         with torch.no_grad():
             plain.weight.copy_(head.weight)
+        plain.weight.requires_grad_(head.weight.requires_grad)
         student.fc = plain
         return student
 

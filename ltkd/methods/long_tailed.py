@@ -66,7 +66,8 @@ class ClassBalancedFocal(ClassWeighted):
         """Raises ConfigError if a sigmoid needs the bias of a classifier that has none."""
         if self.activation == "sigmoid":  # start at probability 1 / C: from 1 / 2 the first step may diverge
             head = classifier(student, bias=True)
-            nn.init.constant_(head.bias, -torch.tensor(head.out_features - 1.0).log().item())
+            if head.bias.requires_grad:
+                nn.init.constant_(head.bias, -torch.tensor(head.out_features - 1.0).log().item())
         return student
 
     def parameter_groups(self, student: nn.Module) -> list[dict[str, Any]]:

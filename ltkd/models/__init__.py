@@ -8,7 +8,17 @@ from torch import nn
 
 from ..errors import unknown
 from . import timm
-from .base import FeatureOutput, StagedNetwork, classifier, count_parameters, features_of, initialise, last_map_of
+from .base import (
+    FeatureOutput,
+    StagedNetwork,
+    classifier,
+    copied,
+    count_parameters,
+    evaluating,
+    features_of,
+    initialise,
+    last_map_of,
+)
 from .mobilenet import MobileNetV1, MobileNetV2
 from .pretrained import WEIGHTS, load_published
 from .resnet import BasicBlock, Bottleneck, ResNet, ZeroPadShortcut, imagenet_stem
@@ -25,7 +35,9 @@ __all__ = [
     "build",
     "check_name",
     "classifier",
+    "copied",
     "count_parameters",
+    "evaluating",
     "features_of",
     "initialise",
     "last_map_of",

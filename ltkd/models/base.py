@@ -1,6 +1,8 @@
 """What all networks share: their outputs, the forward pass of every family here, initial weights, and checks."""
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import chain
 from typing import Any, NamedTuple
 
@@ -147,6 +149,28 @@ def last_map_of(features: FeatureOutput) -> Tensor:
             "have none: return it from features(x) as FeatureOutput(..., last_map=...)"
         )
     return features.last_map
+
+
+def copied(network: nn.Module) -> nn.Module:
+    """A copy of a network with all its hooks: deepcopy leaves out those of parameters."""
+    new = copy.deepcopy(network)
+    for own, original in zip(new.parameters(), network.parameters(), strict=True):
+        for hook in (original._backward_hooks or {}).values():
+            own.register_hook(hook)
+        for hook in (getattr(original, "_post_accumulate_grad_hooks", None) or {}).values():
+            own.register_post_accumulate_grad_hook(hook)
+    return new
+
+
+@contextmanager
+def evaluating(network: nn.Module) -> Iterator[nn.Module]:
+    """Context manager: the network in evaluation mode; afterwards, each of its layers has its own mode again."""
+    modes = [(layer, layer.training) for layer in network.modules()]
+    try:
+        yield network.eval()
+    finally:
+        for layer, training in modes:
+            layer.training = training
 
 
 def count_parameters(network: nn.Module) -> int:

@@ -6,6 +6,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack
 from typing import Any
 
+from .._support.callbacks import notify
 from .._support.fingerprint import of_a_library
 from ..config import RunConfig
 from ..errors import ConfigError, Interrupted, LtkdError, RunError, SweepError, TimeUp
@@ -37,7 +38,7 @@ def sweep(
         configs: the runs to train. Finished runs are not trained again, unless `retrain` is set, or their weights are
             not stored and are needed: with `weights=True`, or for a run that builds on them.
         jobs: number of runs trained side by side, in processes that share the cores and the teachers' logits.
-        report: called with one line for each run, unless None.
+        report: called with one line for each run, unless None. Its error is a warning, as that of a callback of `fit`.
         until: when to stop, in seconds since 1970. The runs in training are stored, as after Ctrl-C; they count neither
             as finished nor as failed.
         retrain: train all of `configs` again, but not the runs that they build on.
@@ -49,7 +50,7 @@ def sweep(
     Raises:
         SweepError: a run failed; raised after all others are done.
         ConfigError: other processes cannot use an object or method of your own.
-        Interrupted: Ctrl-C; the runs in training are stored.
+        Interrupted: Ctrl-C, or a callback raised it; the runs in training are stored.
 
     >>> import ltkd, tempfile
     >>> configs = [ltkd.RunConfig.make(method=method, epochs=1, teacher_epochs=1) for method in ("ce", "kd")]
@@ -66,13 +67,13 @@ def sweep(
     for config, outcome in _outcomes(wanted, jobs, until, where):
         number = f"[{len(finished) + len(failed) + 1}/{len(wanted)}]"
         if isinstance(outcome, TimeUp):
-            report(f"{config.name}: {outcome}")
+            notify(report, f"{config.name}: {outcome}")
         elif isinstance(outcome, Run):
             finished[config.id] = outcome
-            report(f"{number} {config.name}: {describe(outcome)}")
+            notify(report, f"{number} {config.name}: {describe(outcome)}")
         else:
             failed[config.name] = outcome
-            report(f"{number} {config.name}: FAILED: {outcome}")
+            notify(report, f"{number} {config.name}: FAILED: {outcome}")
     done = [finished[i] for i in wanted if i in finished]
     if failed:
         raise SweepError(done, failed)
@@ -163,7 +164,7 @@ def _fit(config: RunConfig, until: float | None, where: dict[str, Any], own_meth
         raise Interrupted(str(stop) or "stopped; every run in training is stored") from None
     except LtkdError as error:
         return error
-    except Exception as error:  # such as a GPU out of memory, or an error in a callback
+    except Exception as error:  # such as a GPU out of memory
         return RunError(f"{type(error).__name__}: {error}")
 
 

@@ -25,7 +25,7 @@ from .. import metrics
 from .._support.storage import write_bytes
 from ..config import RunConfig
 from ..errors import RunError
-from .run import Run, parse_json, problem_of
+from .run import DIGESTS, Run, check_digest, parse_json, parse_result, problem_of, sealed
 from .store import all_runs
 
 PARTS = ("config.json", "result.json", "history.parquet", "test.npz")
@@ -170,11 +170,14 @@ def _members(file: str | Path | io.BytesIO) -> Iterator[tuple[str, bytes]]:
 
 def _checked(name: str, parts: Parts) -> float:
     """Check the parts of a run; return its accuracy on all test images, in per cent. Raises any type of error."""
-    result = parse_json(parts["result.json"])
+    result = parse_result(parts["result.json"])
     if (found := RunConfig.from_dict(parse_json(parts["config.json"])).name) != name:
         raise ValueError(f"the config.json of {name!r} belongs to another run ({found})")
     if problem := problem_of(result):
         raise ValueError(f"the result.json of {name!r} {problem}")
+    for part in PARTS:
+        if part != "result.json":
+            check_digest(result, part, parts[part])
     _check_history(parts["history.parquet"])
     accuracy: float = result["last"]["all"]
     for score, counted in _check_arrays(parts["test.npz"], len(result.get("class_names", ()))).items():
@@ -232,13 +235,15 @@ def _parts(run: Run) -> Parts:
     if not run.has_logits and (run.folder / "test.npz").is_file():  # the run was imported
         return {part: run.read(part) for part in PARTS}
     history = run.read("history.parquet", _without_masses)
-    parts = _json(run.config.to_dict()), _json(portable(run.result)), history, _test(run)
-    return dict(zip(PARTS, parts, strict=True))
+    parts = {"config.json": _json(run.config.to_dict()), "history.parquet": history, "test.npz": _test(run)}
+    parts["result.json"] = _json(sealed(portable(run.result), parts))
+    return {part: parts[part] for part in PARTS}
 
 
 def portable(result: dict[str, Any]) -> dict[str, Any]:
-    """A run's result without the folder of its data, which has no meaning on another machine."""
-    return result | {"source": result["source"].split(" in ")[0]}
+    """A run's result without what has no meaning elsewhere: the folder of its data, and the digests of its files."""
+    kept = {key: value for key, value in result.items() if key != DIGESTS}
+    return kept | {"source": result["source"].split(" in ")[0]}
 
 
 def _json(record: dict[str, Any]) -> bytes:

@@ -1,10 +1,9 @@
 """Run: one stored run, with its config, result, history, logits and weights."""
 
-import copy
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -18,8 +17,9 @@ from torch import nn
 
 from .. import methods, models
 from .._support.ambient import torch_defaults
+from .._support.fingerprint import digest
 from .._support.seeding import own_randomness
-from .._support.storage import TEMPORARY, alone, project_folder, staged, write_bytes
+from .._support.storage import TEMPORARY, alone, project_folder, read_bytes, seal, sha256, staged, unseal, write_bytes
 from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
@@ -71,13 +71,23 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path) -> Self:
-        """The run stored in `folder`. Raises RunError if its config.json or result.json cannot be read."""
+        """The run stored in `folder`. Raises RunError if its config.json or result.json cannot be read, or was changed
+        after the run was stored."""
+        data = read_bytes(Path(folder) / "config.json")
         try:
-            run = cls(folder, RunConfig.from_dict(parse_json((Path(folder) / "config.json").read_bytes())))
+            run = cls(folder, RunConfig.from_dict(parse_json(data)))
         except Exception as error:  # an edited config may raise any error
             raise RunError(f"{folder} is not a run of this version: config.json cannot be read ({error})") from error
-        if run.finished and (problem := problem_of(run.result)):
-            raise RunError(f"{folder} is not a run of this version: its result.json {problem}")
+        if run.finished:
+            if problem := problem_of(run.result):
+                raise RunError(f"{folder} is not a run of this version: its result.json {problem}")
+            try:
+                check_digest(run.result, "config.json", data)
+            except ValueError:
+                raise RunError(
+                    f"{folder} is damaged: its config.json and result.json were not stored together; remove it to "
+                    f"train this run again"
+                ) from None
         return run
 
     @contextmanager
@@ -94,8 +104,9 @@ class Run:
                     claim.unlink()
 
     def start(self) -> None:
-        """Create the run's folder with its config.json."""
-        write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
+        """Create the run's folder with its config.json, unless they are there."""
+        if not (self.folder / "config.json").is_file():
+            write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
 
     @property
     def finished(self) -> bool:
@@ -121,7 +132,7 @@ class Run:
     def result(self) -> dict[str, Any]:
         """The content of result.json: accuracies of the last and the best epoch in per cent, data, hardware, recipe,
         overrides and assumptions. Raises RunError if the run is not finished."""
-        return self.read("result.json", parse_json)
+        return self.read("result.json", parse_result)
 
     @cached_property
     def history(self) -> "pd.DataFrame":
@@ -177,23 +188,27 @@ class Run:
         pairs = np.bincount(classes * self.labels + self.logits.argmax(1), minlength=classes**2)
         return pairs.reshape(classes, classes).astype(np.int32)
 
-    @torch_defaults()
     def model(self, network: nn.Module | None = None) -> nn.Module:
         """The trained student in evaluation mode, with the layers that its method adds.
 
         network: a module with the same layers; needed only if the student was the user's own module. It is copied.
         Raises RunError if the weights are not stored, or if `network` is needed and missing.
         """
+        return self.trained(network).eval()
+
+    @torch_defaults()
+    def trained(self, network: nn.Module | None = None) -> nn.Module:
+        """As `model`, but each layer is in the mode, training or evaluation, that it has in `network`."""
         if network is None:
             if self.config.student.startswith(CUSTOM):
                 raise RunError(f"the student {self.config.student} is your own module: pass one like it as network=")
             network = models.build(self.config.student, **self.result["shape"], pretrained=False)
         else:
-            network = copy.deepcopy(network)  # the method may change the module
+            network = models.copied(network)  # the method may change the module
         with own_randomness("cpu", 0):  # layers that the method adds start random, until the weights are loaded
             network = self._wrapped(network, self.config)
         network.load_state_dict(self.read("student.safetensors", load_tensors))
-        return network.eval()
+        return network
 
     def _wrapped(self, network: nn.Module, config: RunConfig) -> nn.Module:
         """The network with the layers that the methods of all stages add, the first stage first."""
@@ -223,19 +238,23 @@ class Run:
         """The last stored training state; None if there is none, or if the result is newer.
 
         A state newer than the result belongs to a retraining, which will replace that result. Raises RunError if the
-        file is damaged.
+        file cannot be read, is damaged or belongs to another run.
         """
         path = self.folder / "checkpoint.pt"
         if not path.is_file() or (self.finished and path.stat().st_mtime <= self.finished_at):
             return None
+        data = read_bytes(path)
         try:
-            return torch.load(path, weights_only=True, map_location="cpu")
+            if not data.startswith(b"PK"):  # a state of an older version has no digest, and starts as a zip file does
+                data = unseal(data, self.config.name)
+            return torch.load(io.BytesIO(data), weights_only=True, map_location="cpu")
         except Exception as error:  # torch raises many types of errors here
             raise RunError(f"{path} is damaged ({error}); remove it to train this run from the first epoch") from error
 
     def save_checkpoint(self, state: bytes) -> None:
         """Replace the stored training state. state: the output of `checkpoint_bytes`."""
-        write_bytes(self.folder / "checkpoint.pt", state)
+        self.start()  # the folder may have been removed meanwhile
+        write_bytes(self.folder / "checkpoint.pt", seal(state, self.config.name))
 
     def finish(
         self,
@@ -248,8 +267,9 @@ class Run:
     ) -> None:
         """Store the outcome of the training, result.json last; then remove the checkpoint and temporary files.
 
-        An older result is removed when all new files are written, before the first gets its name: old and new files
-        never mix, and a full disk leaves the old ones.
+        result.json holds the digests of all other files, see `sealed`. config.json is written again, because it, or the
+        whole folder, may have been removed meanwhile. An older result is removed when all new files are written, before
+        the first gets its name: old and new files never mix, and a full disk leaves the old ones.
 
         network: the trained student; logits (N, C) and labels (N,): of the test set, after the last epoch;
         class_counts (C,): number of training images per class; history: one dict per epoch; result: see `result`.
@@ -258,11 +278,12 @@ class Run:
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, labels=labels, class_counts=class_counts)
         files = {
+            "config.json": _json(self.config.to_dict()),
             "student.safetensors": save_tensors(weights),
             "logits.npz": buffer.getvalue(),
             "history.parquet": _parquet(history),
-            "result.json": _json(result),
         }
+        files["result.json"] = _json(sealed(result, files))
         with staged({self.folder / name: data for name, data in files.items()}):
             (self.folder / "result.json").unlink(missing_ok=True)
         for name in ("checkpoint.pt", "test.npz"):
@@ -273,12 +294,15 @@ class Run:
             self.__dict__.pop(name, None)
 
     def read(self, name: str, decode: Callable[[bytes], Any] = bytes) -> Any:
-        """The decoded content of one of the run's files. Raises RunError if the file is missing or `decode` fails."""
+        """The decoded content of one of the run's files. Raises RunError if the file is missing, cannot be read, is not
+        the one that was stored with the result, or if `decode` fails."""
         path = self.folder / name
         if not path.is_file():
             raise RunError(f"{path} is missing; {self._why_missing(name)}")
+        data, result = read_bytes(path), self.result if name != "result.json" and self.finished else {}
         try:
-            return decode(path.read_bytes())
+            check_digest(result, name, data)
+            return decode(data)
         except Exception as error:  # each file format has its own errors for damaged files
             raise RunError(f"{path} is damaged ({error}); remove {self.folder} to train this run again") from error
 
@@ -296,6 +320,31 @@ def parse_json(data: bytes) -> Any:
         return json.loads(data, parse_constant={"NaN": None}.__getitem__)
     except (KeyError, RecursionError) as error:
         raise ValueError(f"invalid JSON: {error}") from error
+
+
+DIGESTS = "digests"  # in a result: {name of a file of the run: its SHA-256}; results of older versions have none
+
+
+def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
+    """The result with the digests of these files, {name: content}, and as "result.json" of all the rest of itself."""
+    digests = {name: sha256(data) for name, data in files.items()}
+    return {**result, DIGESTS: digests | {"result.json": digest({**result, DIGESTS: digests}, 64)}}
+
+
+def check_digest(result: Mapping[str, Any], name: str, data: bytes) -> None:
+    """Raise ValueError if the result has digests, and not this one for this file."""
+    if DIGESTS in result and result[DIGESTS].get(name) != sha256(data):
+        raise ValueError("its content is not what was stored with the result")
+
+
+def parse_result(data: bytes) -> Any:
+    """The value of a result.json. Raises ValueError for invalid JSON, or if it was changed after it was stored."""
+    result = parse_json(data)
+    if isinstance(result, dict) and DIGESTS in result:
+        digests = {**result[DIGESTS]}
+        if digests.pop("result.json", None) != digest({**result, DIGESTS: digests}, 64):
+            raise ValueError("its content is not what was stored")
+    return result
 
 
 def problem_of(result: object) -> str | None:
@@ -328,7 +377,7 @@ def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:
 def predict(network: nn.Module, batches: Iterable[torch.Tensor]) -> np.ndarray:
     """A network's logits in evaluation mode: float32 (N, C). batches: normalized images (B, channels, H, W)."""
     network.eval()
-    return torch.cat([network(images) for images in batches]).float().cpu().numpy()
+    return torch.cat([network(images).clone() for images in batches]).float().cpu().numpy()
 
 
 def checkpoint_bytes(state: dict[str, Any]) -> bytes:

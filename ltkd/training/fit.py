@@ -12,6 +12,7 @@ from torch import nn
 from .. import metrics
 from .._support import distributed
 from .._support.ambient import torch_defaults
+from .._support.callbacks import notify
 from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
 from ..config import RunConfig
@@ -67,14 +68,16 @@ def fit(
         compile: use torch.compile; on a GPU with CUDA graphs. The last bits of the numbers then differ from those of an
             eager run. `compiled` in the result is its mode, or the modes if the run was stopped and resumed otherwise.
         progress: show a progress bar.
-        callbacks: functions `callback(config, history)`, called after every epoch; history is the list of all rows.
+        callbacks: functions `callback(config, history)`, called after every epoch; history is a list of all rows. The
+            error of a callback is a warning, and the training goes on; to stop it as Ctrl-C does, raise
+            `ltkd.Interrupted("why")`.
         until: when to stop, in seconds since 1970.
         retrain: train this run again even if it is finished, but not the runs that it builds on. The old result is kept
             until the new one replaces it. A stopped retraining goes on with retrain=True.
         weights: train a finished run again if its weights are not stored, as after an import.
 
     Returns the finished run. Raises ConfigError, DataError or RunError if a setting, the data or the store is at fault;
-    Interrupted after Ctrl-C and TimeUp at `until`: the last finished epoch is stored then.
+    Interrupted after Ctrl-C or if a callback raised it, and TimeUp at `until`: the last finished epoch is stored then.
 
     >>> import ltkd, tempfile
     >>> config = ltkd.RunConfig.make(method="ltkd", epochs=1, teacher_epochs=1)
@@ -146,8 +149,8 @@ def _train(run: Run, job: Job, data: LongTailedDataset, progress: bool, callback
                     run.save_checkpoint(checkpoint)
                     stored_at = time.monotonic()
             for callback in callbacks if first else ():
-                callback(config, history)
-    except (KeyboardInterrupt, TimeUp) as stop:
+                notify(callback, config, [{**row} for row in history])
+    except (KeyboardInterrupt, Interrupted) as stop:
         epoch, unsaved = kept
         if unsaved is not None and first:
             run.save_checkpoint(unsaved)
@@ -187,8 +190,9 @@ def train_epoch(job: Job, epoch: int, bar: ProgressBar) -> dict[str, Any]:
 def _interrupted(stop: BaseException, run: Run, epoch: int, epochs: int) -> Interrupted:
     """The error for a stop in this epoch."""
     stored = f"the state after epoch {epoch - 1} is stored in {run.folder}" if epoch > 1 else "no epoch was stored yet"
-    kind, why = (TimeUp, "time is up: stopped") if isinstance(stop, TimeUp) else (Interrupted, "stopped")
-    return kind(f"{why} in epoch {epoch} of {epochs}; {stored}. Give the same command again to go on")
+    kind = TimeUp if isinstance(stop, TimeUp) else Interrupted
+    why = f"{stop}: " if str(stop) else ""
+    return kind(f"{why}stopped in epoch {epoch} of {epochs}; {stored}. Give the same command again to go on")
 
 
 def pick_device(name: str | torch.device) -> torch.device:

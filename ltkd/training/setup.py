@@ -1,6 +1,5 @@
 """The set-up of a run: the data, networks, method and optimizer of a config, on their device."""
 
-import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -48,6 +47,7 @@ class Job:
     training images of each class. groups: the class groups of the method. record: the sums of the current epoch.
     compiled: the mode of torch.compile, None without it. modes: the modes since the first epoch, before a resume too.
     before: {role: name} of the runs that were trained first. teacher_scores: see `teacher_check.scored`.
+    in_evaluation: layers that the caller set to evaluation mode.
     """
 
     config: RunConfig
@@ -71,6 +71,7 @@ class Job:
     modes: list[str | None]
     before: dict[str, str]
     teacher_scores: dict[str, dict[str, Any]]
+    in_evaluation: list[nn.Module]
 
     def state(self) -> dict[str, Any]:
         """The state of student, method and optimizer, for a checkpoint."""
@@ -89,6 +90,8 @@ class Job:
             group["lr"] = lr * group["lr_scale"]
         self.record.clear()
         self.method.set_mode(self.student)
+        for layer in self.in_evaluation:
+            layer.training = False
 
     def autocast(self) -> torch.autocast:
         """The precision of the student's forward pass, independent of the caller's autocast."""
@@ -160,6 +163,7 @@ def prepare(
     # needs all layers on the device, and the optimizer needs the parameters of all of them.
     with own_randomness(device, config.derived_seed("method")):
         network = _network(config, data, method, images, student, before or {})
+        in_evaluation = [layer for layer in network.modules() if not layer.training]
         teachers = _teachers(config, data, method, images, teacher, before or {})
         method.connect(network, teachers)
         method.to(device)
@@ -189,6 +193,7 @@ def prepare(
         modes=[compiled],
         before={role: run.config.name for role, run in (before or {}).items()},
         teacher_scores=scored(teachers, before or {}, data, partial(loader, augmentation="none")),
+        in_evaluation=in_evaluation,
     )
 
 
@@ -259,7 +264,7 @@ def _method(
 ) -> tuple[Method, Schedule]:
     """The method and the Schedule of its own training."""
     task = Task.of(shape_of(data), data.class_counts, config.n_groups, config.epochs, train_images)
-    task = task._replace(class_counts=task.class_counts.to(device), groups=task.groups.to(device))
+    task = task._replace(class_counts=task.class_counts.to(device, copy=True), groups=task.groups.to(device))
     method = method_class(config.method)(task, **config.options)
     schedule = method.schedule(config.schedule())
     method.task = task._replace(epochs=schedule.epochs)
@@ -277,7 +282,7 @@ def _network(
     """The network to train: the student, with the weights of the stage before it, wrapped by the method."""
     network = _student(config, data, student, images)
     if "parent" in before:
-        network = before["parent"].model(network)
+        network = before["parent"].trained(network)
     network = _on(images.device, method.wrap(network))
     if distributed.world_size() > 1 and images.is_cuda:  # on a CPU each process normalises by its own images
         network = nn.SyncBatchNorm.convert_sync_batchnorm(network)
@@ -285,13 +290,15 @@ def _network(
 
 
 def _student(config: RunConfig, data: LongTailedDataset, student: nn.Module | None, images: Tensor) -> nn.Module:
-    """The student: new, or a copy of the caller's."""
+    """The student: new, or a copy of the caller's. In training mode, but for layers that the caller set apart."""
     if student is None:
         # The weights depend on the seed only: students of different methods start equal and compare in pairs.
         generator = torch.Generator().manual_seed(config.derived_seed("weights"))
         student = models.build(config.student, **shape_of(data), generator=generator)
     else:
-        student = copy.deepcopy(student)
+        student = models.copied(student)
+        if not student.training:
+            student.train()
     student = _on(images.device, student)
     _check_network(student, f"student {config.student}", images, data.num_classes)
     return student
@@ -313,7 +320,7 @@ def _teachers(
         )
     teachers = {}
     for name, spec in specs.items():
-        network = copy.deepcopy(teacher) if teacher is not None else before[name].model()
+        network = models.copied(teacher) if teacher is not None else before[name].model()
         if isinstance(network, Teacher):
             network = network.in_order_of(data.class_names)
         network = _on(images.device, network).eval().requires_grad_(False)
@@ -330,14 +337,23 @@ def _on(device: torch.device, network: nn.Module) -> nn.Module:
 def make_optimizer(
     config: OptimizationConfig, student: nn.Module, groups: list[dict[str, Any]]
 ) -> torch.optim.Optimizer:
-    """The optimizer of the parameter groups of a method. Parameters of the student in no group are frozen.
+    """The optimizer of the parameter groups of a method. Parameters of the student in no group are frozen, and frozen
+    ones stay so.
 
-    groups: [{"params": [...], "lr_scale": 1.0, "weight_decay": ...}], the last two optional.
+    groups: [{"params": [...], "lr_scale": 1.0, "weight_decay": ...}], the last two optional. Raises ConfigError if the
+    student has nothing to train.
     """
-    groups = [{"lr_scale": 1.0} | group for group in groups]
+    groups = [
+        {"lr_scale": 1.0} | group | {"params": [p for p in group["params"] if p.requires_grad]} for group in groups
+    ]
     trained = {id(p) for group in groups for p in group["params"]}
     for parameter in student.parameters():
         parameter.requires_grad_(id(parameter) in trained)
+    if not any(parameter.requires_grad for parameter in student.parameters()):
+        raise ConfigError(
+            "the student has nothing to train: all parameters that this method trains have requires_grad = False; set "
+            "it to True for some layers"
+        )
     return torch.optim.SGD(
         groups,
         lr=config.lr,
@@ -378,12 +394,11 @@ def _only(dataset: LongTailedDataset, classes: Sequence[int]) -> LongTailedDatas
 def _check_network(network: nn.Module, called: str, images: Tensor, num_classes: int) -> None:
     """Raise ConfigError unless the network takes the images and returns (B, num_classes), RunError unless these are
     logits. called: the network in an error message."""
-    training = network.training
     try:
-        logits = network.eval()(images)
+        with models.evaluating(network):
+            logits = network(images.clone())
     except Exception as error:  # the caller's own module may raise anything
         raise ConfigError(f"the {called} does not take images of shape {tuple(images.shape)}: {error}") from error
-    network.train(training)
     found = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
     if found != (len(images), num_classes):
         raise ConfigError(

@@ -1,6 +1,5 @@
 """Many runs: one by one or side by side, the same; a failure or Ctrl-C costs nothing of the others."""
 
-import json
 import os
 import shutil
 import signal
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import digits_config, hears_ctrl_c
+from helpers import digits_config, hears_ctrl_c, other_result
 from torch import nn
 
 from ltkd import ConfigError, Interrupted, Method, RunConfig, RunError, fit, runs
@@ -261,15 +260,25 @@ def test_no_runs_are_none_whatever_the_jobs(tmp_path, monkeypatch):
     assert [sweep([], jobs=jobs, runs=tmp_path) for jobs in (1, 2)] == [[], []]
 
 
-def test_a_fault_in_a_callback_is_that_of_its_run_alone(tmp_path):
-    def callback(config, history):
-        if config.seed == 0:
-            raise ValueError("no such thing")
+def test_a_fault_in_a_report_or_a_callback_stops_no_run(tmp_path):
+    def fails(*_args):
+        raise ValueError("no such thing")
 
     configs = [digits_config(method="ce", epochs=1, seed=seed) for seed in (0, 1)]
-    finished, failed = what_fails(configs, tmp_path, 1, callbacks=[callback])
-    assert [run.config.seed for run in finished] == [1]
-    assert str(failed[configs[0].name]) == "ValueError: no such thing"
+    with pytest.warns(UserWarning, match=r"callback .*fails failed.*: ValueError: no such thing"):
+        finished = sweep(configs, runs=tmp_path, device="cpu", progress=False, callbacks=[fails], report=fails)
+    assert [run.config.seed for run in finished] == [0, 1]
+
+
+def test_a_callback_that_asks_to_stop_stops_the_sweep_and_what_is_trained_is_stored(tmp_path):
+    def stops(config, history):
+        if len(history) == 2:
+            raise Interrupted("good enough")
+
+    configs = [digits_config(method="ce", epochs=4, seed=seed) for seed in (0, 1)]
+    with pytest.raises(Interrupted, match=r"^good enough: stopped in epoch 3 of 4; the state after epoch 2 is stored"):
+        sweep(configs, runs=tmp_path, device="cpu", progress=False, callbacks=[stops], report=None)
+    assert [path.parent.name for path in tmp_path.rglob("checkpoint.pt")] == [configs[0].name]
 
 
 @pytest.mark.slow
@@ -389,9 +398,7 @@ def test_an_imported_run_that_is_trained_again_comes_back_with_its_new_result(tm
     teacher = student.for_teacher()
     run = fit(teacher, runs=tmp_path, device="cpu", progress=False)
     (run.folder / "student.safetensors").unlink()
-    result = json.loads((run.folder / "result.json").read_text())
-    result["last"]["all"] = 99.99
-    (run.folder / "result.json").write_text(json.dumps(result))
+    other_result(run.folder, last=lambda last: last | {"all": 99.99})
     finished = {run.config.id: run for run in quietly([teacher, student], tmp_path, 1)}
     assert finished[teacher.id].result["last"]["all"] != 99.99
     assert finished[teacher.id].has_weights

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from helpers import digits_config
+from helpers import digits_config, other_result
 
 from ltkd import Run, RunError, fit, metrics, runs
 from ltkd.datasets import load
@@ -71,7 +71,7 @@ def test_an_imported_run_is_an_ordinary_folder_without_weights_and_logits(store,
         theirs = by_name(imported)[name]
         assert {path.name for path in theirs.folder.iterdir()} == set(archive.PARTS)
         assert (theirs.finished, theirs.has_weights, theirs.has_logits) == (True, False, False)
-        assert (theirs.result, theirs.config) == (run.result, run.config)
+        assert (archive.portable(theirs.result), theirs.config) == (archive.portable(run.result), run.config)
         kept = [column for column in run.history if not column.endswith("_mass")]
         pd.testing.assert_frame_equal(theirs.history, run.history[kept])
         assert np.array_equal(theirs.class_counts, run.class_counts)
@@ -121,9 +121,7 @@ def test_where_the_data_lay_stays_behind():
 
 def with_accuracy(folder, accuracy):
     """As if the run in this folder had come out differently."""
-    result = json.loads((folder / "result.json").read_text())
-    result["last"]["all"] = accuracy
-    (folder / "result.json").write_text(json.dumps(result))
+    other_result(folder, last=lambda last: last | {"all": accuracy})
 
 
 def test_files_add_up_and_a_run_that_is_in_one_stays_as_it_was(store, tmp_path):
@@ -253,6 +251,12 @@ def last(**changes):
         "result.json",
         lambda data: json.dumps((found := json.loads(data)) | {"last": found["last"] | changes}).encode(),
     )
+
+
+def without_digests(file):
+    """As an older version, or somebody hostile, writes it."""
+    plain = lambda found: {key: value for key, value in found.items() if key != "digests"}  # noqa: E731
+    part("result.json", lambda data: json.dumps(plain(json.loads(data))).encode())(file)
 
 
 def with_member(name, data=b"", **attributes):
@@ -404,6 +408,7 @@ def test_a_damaged_or_hostile_file_adds_nothing_and_is_one_sentence(store, tmp_p
     good, bad, mine = tmp_path / "good.zip", tmp_path / "bad.zip", tmp_path / "mine"
     archive.pack(runs.all_runs(store)[:2], good)
     archive.pack(runs.all_runs(store)[2:4], bad)
+    without_digests(bad)
     DAMAGES[damage](bad)
     shutil.copytree(store / names(store)[5], mine / names(store)[5])
     before = snapshot(tmp_path)
@@ -414,6 +419,21 @@ def test_a_damaged_or_hostile_file_adds_nothing_and_is_one_sentence(store, tmp_p
     assert "\n" not in str(error.value) and len(str(error.value)) < 1000
     assert snapshot(tmp_path) == before
     assert time.process_time() - started < 5
+
+
+def test_a_file_of_an_older_version_without_digests_is_imported(store, file, tmp_path):
+    without_digests(file)
+    archive.unpack([file], tmp_path / "mine")
+    pd.testing.assert_frame_equal(runs.table(tmp_path / "mine"), runs.table(store))
+
+
+@pytest.mark.parametrize("which", ["history.parquet", "test.npz"])
+def test_a_part_of_another_run_is_refused(file, tmp_path, which):
+    with zipfile.ZipFile(file) as packed:
+        other = packed.read([name for name in packed.namelist() if name.endswith(which)][-1])
+    part(which, lambda data: other)(file)
+    with pytest.raises(RunError, match=r"nothing was stored: .*its content is not what was stored with the result"):
+        archive.unpack([file], tmp_path / "mine")
 
 
 def test_all_members_together_may_not_be_too_large_either(file, tmp_path, monkeypatch):

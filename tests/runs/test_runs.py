@@ -1,16 +1,19 @@
+import errno
 import json
 import shutil
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
+import torch
 import torch.nn.functional as F
-from helpers import digits_config
+from helpers import about, digits_config, other_result
 from torch import nn
 
 from ltkd import METHODS, Method, Run, RunConfig, RunError, fit, runs
@@ -119,12 +122,72 @@ def test_an_unfinished_run_cannot_be_read(tmp_path, name):
         READERS[name](Run.open(LTKD, tmp_path))
 
 
+def flipped(share):
+    """One bit changed, at this share of the file."""
+
+    def damage(data, other):
+        place = min(int(share * len(data)), len(data) - 1)
+        return data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+
+    return damage
+
+
+DAMAGES = {
+    "emptied": lambda data, other: b"",
+    "cut off": lambda data, other: data[: len(data) // 2],
+    "without its end": lambda data, other: data[:-1],
+    "longer": lambda data, other: data + b" ",
+    "another run's": lambda data, other: other,
+    **{f"a bit at {share:.0%}": flipped(share) for share in np.linspace(0, 1, 9)},
+}
+
+
+def everything(folder):
+    """All that is stored of a finished run."""
+    run = Run.load(folder)
+    weights = run.model().state_dict()
+    numbers = [run.logits, run.labels, run.class_counts, *(value.numpy() for value in weights.values())]
+    return run.config, run.result, run.history.to_json(), [array.tobytes() for array in numbers]
+
+
+@pytest.mark.parametrize("name", ["config.json", *READERS])
+def test_a_file_that_changed_after_it_was_stored_is_named_and_never_gives_other_numbers(own_copy, store, name):
+    path, before = own_copy.folder / name, everything(own_copy.folder)
+    good, other = path.read_bytes(), (Run.open(digits_config(method="kd"), store).folder / name).read_bytes()
+    for what, damage in DAMAGES.items():
+        path.write_bytes(damage(good, other))
+        with about(name, what):
+            try:
+                assert everything(own_copy.folder) == before  # such as another space between two numbers
+                assert path.suffix == ".json"
+            except RunError as error:
+                assert name in str(error) and str(own_copy.folder) in str(error)
+                assert "\n" not in str(error)
+
+
 @pytest.mark.parametrize("name", READERS)
-def test_a_damaged_file_is_named(own_copy, name):
-    path = own_copy.folder / name
-    path.write_bytes(path.read_bytes()[:50])
+def test_a_run_of_an_older_version_has_no_digests_and_is_read(own_copy, name):
+    path = own_copy.folder / "result.json"
+    path.write_text(json.dumps({key: value for key, value in own_copy.result.items() if key != "digests"}))
+    READERS[name](Run.load(own_copy.folder))
+    (own_copy.folder / name).write_bytes(b"")
     with pytest.raises(RunError, match=name):
         READERS[name](Run(own_copy.folder, own_copy.config))
+
+
+@pytest.mark.parametrize("name", ["config.json", *READERS])
+def test_a_file_that_cannot_be_read_is_not_called_damaged(own_copy, monkeypatch, name):
+    real = Path.read_bytes
+
+    def refused(path):
+        if path.name == name:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # the tests may run as root, who may read all
+    with pytest.raises(RunError, match=rf"{name} cannot be read \(Permission denied\)") as error:
+        everything(own_copy.folder)
+    assert not {"damaged", "remove", "version"} & set(str(error.value).split())
 
 
 MISSING = {
@@ -141,12 +204,58 @@ def test_a_missing_file_of_a_finished_run_is_named(own_copy, name):
         READERS[name](own_copy)
 
 
-def test_a_damaged_checkpoint_is_an_error(tmp_path):
+def test_a_state_that_changed_after_it_was_stored_is_named_and_never_gives_other_numbers(tmp_path):
+    run, other = Run.open(LTKD, tmp_path), Run.open(digits_config(method="kd"), tmp_path)
+    for each in (run, other):
+        each.save_checkpoint(runs.checkpoint_bytes({"weights": torch.ones(1000)}))
+    path = run.folder / "checkpoint.pt"
+    good = path.read_bytes()
+    assert run.load_checkpoint()["weights"].sum() == 1000
+    for what, damage in DAMAGES.items():
+        path.write_bytes(damage(good, (other.folder / "checkpoint.pt").read_bytes()))
+        with about(what), pytest.raises(RunError, match=r"checkpoint\.pt is damaged .*; remove it to train"):
+            run.load_checkpoint()
+
+
+def test_a_state_of_an_older_version_is_loaded(tmp_path):
     run = Run.open(LTKD, tmp_path)
     run.start()
-    (run.folder / "checkpoint.pt").write_bytes(b"damaged")
-    with pytest.raises(RunError, match=r"checkpoint\.pt is damaged"):
+    (run.folder / "checkpoint.pt").write_bytes(runs.checkpoint_bytes({"epoch": 3}))
+    assert run.load_checkpoint() == {"epoch": 3}
+
+
+def test_a_state_that_cannot_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+    run = Run.open(LTKD, tmp_path)
+    run.save_checkpoint(runs.checkpoint_bytes({"epoch": 3}))
+
+    def refused(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(RunError, match=r"checkpoint\.pt cannot be read") as error:
         run.load_checkpoint()
+    assert "remove" not in str(error.value)
+
+
+# --- removed while it trains ---
+
+
+@pytest.mark.parametrize("removed", ["the folder", "config.json"])
+@pytest.mark.parametrize("epoch", [1, 2])
+def test_a_run_whose_folder_is_removed_while_it_trains_is_stored_whole(tmp_path, monkeypatch, removed, epoch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    config = digits_config(method="ce", teacher=None, epochs=3)
+
+    def remove(config, history):
+        folder = tmp_path / config.name
+        if len(history) == epoch:
+            shutil.rmtree(folder) if removed == "the folder" else (folder / "config.json").unlink()
+        elif epoch < len(history) < 3:  # the next state brought it back
+            assert [run.config for run in runs.all_runs(tmp_path)] == [config]
+
+    run = fit(config, runs=tmp_path, device="cpu", progress=False, callbacks=[remove])
+    assert runs.table(tmp_path).run.tolist() == [config.name]
+    everything(run.folder)
 
 
 def test_logits_labels_and_counts_are_those_of_the_data(finished):
@@ -254,6 +363,7 @@ def test_a_run_on_a_folder_that_has_moved_stays_in_the_table(own_copy, tmp_path)
     record = json.loads((own_copy.folder / "config.json").read_text()) | {"dataset": str(tmp_path / "moved")}
     record["dataset_version"] = "0123456789abcdef"  # as fit stores it
     (own_copy.folder / "config.json").write_text(json.dumps(record))
+    other_result(own_copy.folder)
     assert len(runs.table(tmp_path)) == 1
 
 

@@ -1,8 +1,8 @@
 import copy
 import errno
-import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from helpers import PROJECT, about, digits_config, random_dataset
+from helpers import PROJECT, about, digits_config, other_result, random_dataset
 from PIL import Image
 from prepared import prepared
 from sklearn.metrics import classification_report
@@ -310,8 +310,7 @@ def trained_epochs(config, runs, **how):
 
 def marked(run):
     """A finished run with another number in its result, as if other code had trained it."""
-    result = run.result | {"last": run.result["last"] | {"all": 99.99}}
-    (run.folder / "result.json").write_text(json.dumps(result))
+    other_result(run.folder, last=lambda last: last | {"all": 99.99})
     return contents(run)
 
 
@@ -652,6 +651,53 @@ def test_callbacks_are_called_after_each_epoch_of_teacher_and_student(tmp_path):
 
     fit_quietly(digits_config(method="kd"), tmp_path, callbacks=[callback])
     assert calls == [("ce", 1, 1), ("ce", 2, 2), ("kd", 1, 1), ("kd", 2, 2)]
+
+
+class Fails:
+    """A callback that spoils what it is given, and then fails, in its own way."""
+
+    def __init__(self, error):
+        self.error, self.called = error, 0
+
+    def __call__(self, config, history):
+        self.called += 1
+        history[0]["loss"] = None
+        history.clear()
+        raise self.error
+
+
+ERRORS = {
+    "ValueError: no such thing": ValueError("no such thing"),
+    "AssertionError": AssertionError(),
+    "ltkd.errors.ConfigError: lr = 0": ConfigError("lr = 0"),
+    "BrokenPipeError: [Errno 32] Broken pipe": BrokenPipeError(32, "Broken pipe"),
+}
+
+
+@pytest.mark.parametrize("line", ERRORS)
+def test_a_callback_that_fails_is_a_warning_and_changes_nothing(tmp_path, line):
+    config, callback = digits_config(method="ce", epochs=3, test_every=1), Fails(ERRORS[line])
+    with pytest.warns(UserWarning, match=f"the callback Fails failed, and the work goes on .*: {re.escape(line)}$"):
+        run = fit_quietly(config, tmp_path / "with", callbacks=[callback])
+    assert callback.called == 3
+    without = fit_quietly(config, tmp_path / "without")
+    assert contents(run) == contents(without)
+    assert history_but_for_time(run) == history_but_for_time(without)
+
+
+@pytest.mark.parametrize(
+    ("stop", "message"), [(Interrupted("enough"), "^enough: stopped in"), (KeyboardInterrupt(), "^stopped in")]
+)
+def test_a_callback_that_asks_to_stop_stops_the_run_which_goes_on_later(tmp_path, stop, message):
+    def callback(config, history):
+        if len(history) == 2:
+            raise stop
+
+    config = digits_config(method="ce", epochs=4)
+    with pytest.raises(Interrupted, match=f"{message} epoch 3 of 4; the state after epoch 2 is stored"):
+        fit_quietly(config, tmp_path, callbacks=[callback])
+    run, epochs = trained_epochs(config, tmp_path)
+    assert epochs == [("ce", 3), ("ce", 4)] and run.finished
 
 
 def test_a_result_carries_recipe_overrides_and_assumptions(store):

@@ -1,5 +1,10 @@
 """Each view of an image passes through a teacher once, and the cache gives the same logits."""
 
+import errno
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -117,6 +122,88 @@ def test_answers_on_disk_outlive_the_process(pictures):
     assert network.shown == 0
 
 
+def flipped(share):
+    return lambda data: data[: (at := int(share * (len(data) - 1)))] + bytes([data[at] ^ 1]) + data[at + 1 :]
+
+
+DAMAGES = {
+    "emptied": lambda data: b"",
+    "cut off": lambda data: data[: len(data) // 2],
+    "zeros": lambda data: bytes(len(data)),
+    "turned round": lambda data: data[::-1],
+    **{f"a bit at {share:.0%}": flipped(share) for share in np.linspace(0, 1, 5)},
+}
+
+
+@pytest.mark.parametrize("part", ["logits", "sums"])
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_answers_on_disk_are_computed_again(pictures, tmp_path, part, damage):
+    first = cached(Counted(), pictures, "disk")(ALL_PAIRS)
+    teacher_cache.forget()
+    (stored,) = (tmp_path / "cache").rglob(f"*.{part}")
+    stored.write_bytes(DAMAGES[damage](stored.read_bytes()))
+    network = Counted()
+    ask = cached(network, pictures, "disk")
+    network.shown = 0
+    assert torch.equal(ask(ALL_PAIRS), first)
+    assert network.shown >= teacher_cache.CHUNK
+
+
+def test_answers_of_another_teacher_are_not_taken_for_this_ones(pictures, tmp_path):
+    tables = []
+    for scale in (1.0, 2.0):
+        first = cached(Counted(scale=scale), pictures, "disk")(ALL_PAIRS)
+        tables.append(set((tmp_path / "cache").rglob("*.*s")) - {file for t in tables for file in t})
+    for one, other in zip(*map(sorted, tables), strict=True):
+        other.write_bytes(one.read_bytes())
+    teacher_cache.forget()
+    assert torch.equal(cached(Counted(scale=2.0), pictures, "disk")(ALL_PAIRS), first)
+
+
+def full(*_args):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize("function", ["posix_fallocate", "truncate"])
+def test_the_space_of_a_table_is_taken_at_once_and_a_full_disk_is_told_or_avoided(pictures, monkeypatch, function):
+    with teacher_cache.shared_folder():
+        monkeypatch.setattr(os, function, full)
+        with pytest.raises(ConfigError, match=r"cannot write a table .*No space left on device.*cache = 'auto'"):
+            cache_teachers({"teacher": Counted()}, pictures, "disk")
+        assert cache_teachers({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
+
+
+def test_the_blocks_of_a_table_are_on_the_disk_before_it_is_filled(pictures, tmp_path):
+    cache_teachers({"teacher": Counted()}, pictures, "disk")
+    files = [file.stat() for file in (tmp_path / "cache").rglob("*.*s")]
+    assert len(files) == 2 and all(512 * file.st_blocks >= file.st_size > 0 for file in files)
+
+
+def test_a_cache_that_cannot_be_written_is_told_in_one_sentence(pictures, tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(ConfigError, match=r"cannot write a table .*Not a directory"):
+        cache_teachers({"teacher": Counted()}, pictures, "disk")
+    with pytest.raises(RunError, match=r"cannot write .*Not a directory; set LTKD_CACHE"):
+        teacher_cache.shared_folder().__enter__()
+
+
+def test_a_shared_folder_of_a_killed_process_is_removed_and_that_of_a_living_one_is_not(tmp_path):
+    folders = lambda: sorted((tmp_path / "cache").glob("teachers-*"))  # noqa: E731
+    script = "import time; from ltkd.training.teacher_cache import *\nwith shared_folder(): print(flush=True); input()"
+    child = subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    child.stdout.readline()
+    (of_child,) = folders()
+    with teacher_cache.shared_folder():
+        assert of_child in folders() and len(folders()) == 2
+    child.kill()
+    child.communicate()
+    assert folders() == [of_child]
+    with teacher_cache.shared_folder():
+        assert of_child not in folders() and len(folders()) == 1
+    assert folders() == []
+
+
 def test_within_a_shared_folder_answers_are_removed_at_the_end(pictures, tmp_path):
     with teacher_cache.shared_folder():
         cached(Counted(), pictures, "disk")(ALL_PAIRS)
@@ -135,7 +222,7 @@ def test_over_the_bound_the_teacher_computes_and_the_note_says_so(pictures, monk
 
 def test_the_note_says_what_the_table_takes(pictures, monkeypatch):
     monkeypatch.setattr(teacher_cache, "_readable", lambda size: f"{size} bytes")
-    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 8)
     assert cache_teachers({"teacher": Counted()}, pictures, "memory").note == f"memory: {size} bytes when full"
 
 
@@ -163,17 +250,17 @@ def test_other_views_of_as_many_are_other_answers(pictures):
 
 
 def test_tables_used_longest_ago_make_room_and_the_note_says_so(pictures, monkeypatch):
-    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 8)
     monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
     notes = [cache_teachers({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
     assert [note.endswith("freed 1 earlier tables") for note in notes] == [False, False, True]
 
 
 def test_tables_of_another_device_make_no_room_and_take_none(pictures, monkeypatch):
-    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 1)
+    size = N_IMAGES * N_VIEWS * (2 * N_CLASSES + 8)
     monkeypatch.setattr(teacher_cache, "_memory", lambda device: 2.5 * size / teacher_cache.SHARE_OF_MEMORY)
     shape = (N_IMAGES, 100 * N_VIEWS, N_CLASSES)
-    elsewhere = teacher_cache.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.bool))
+    elsewhere = teacher_cache.Table(torch.empty(shape, dtype=torch.float16), torch.empty(shape[:2], dtype=torch.int64))
     monkeypatch.setitem(teacher_cache._tables, ("key", "memory", "cuda:0"), elsewhere)
     notes = [cache_teachers({"teacher": Counted(scale=s).eval()}, pictures, "memory").note for s in (1.0, 2.0, 3.0)]
     assert [note.endswith("freed 1 earlier tables") for note in notes] == [False, False, True]
@@ -184,9 +271,11 @@ def test_in_a_shared_folder_a_table_is_shared_where_it_fits_and_else_each_proces
     with teacher_cache.shared_folder():
         assert cache_teachers({"teacher": Counted()}, pictures, "auto").note.startswith("disk")
         monkeypatch.setattr(teacher_cache, "_free_disk", lambda: 0)
-        assert cache_teachers({"teacher": Counted()}, pictures, "auto").note.startswith("memory")
+        assert cache_teachers({"teacher": Counted()}, pictures, "auto").note.startswith("disk")  # it is there
+        other = {"teacher": Counted(scale=2.0)}
+        assert cache_teachers(other, pictures, "auto").note.startswith("memory")
         with pytest.raises(ConfigError, match="make room there, or use cache = 'auto'"):
-            cache_teachers({"teacher": Counted()}, pictures, "disk")
+            cache_teachers(other, pictures, "disk")
 
 
 def test_whether_a_teacher_is_remembered_does_not_depend_on_where(pictures, monkeypatch):
