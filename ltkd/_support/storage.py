@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from ..errors import RunError
+from ..errors import ConfigError, RunError, shown
 
 TURN = 5.0  # seconds between two calls of `meanwhile`
 TEMPORARY = ".writing-"  # prefix of a file that is still being written
@@ -30,6 +30,18 @@ def cache_folder() -> Path:
     """The folder of all caches: LTKD_CACHE, else `ltkd` in the user's cache folder."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
     return Path(os.environ.get("LTKD_CACHE") or default)
+
+
+def chosen_folder(name: str, given: str | os.PathLike[str] | None, variable: str, default: Path) -> Path:
+    """The folder that the caller gave as the argument `name`, else that of the environment variable, else the default.
+
+    Raises ConfigError if the caller gave an empty text, or no path at all: it might have been meant for another folder.
+    """
+    if given is not None and not (isinstance(given, str | os.PathLike) and os.fspath(given)):
+        raise ConfigError(
+            f"{name} = {shown(given)}: must be the path of a folder; leave it out for {variable} or {default}"
+        )
+    return Path(given or os.environ.get(variable) or default).expanduser()
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

@@ -42,7 +42,7 @@ class Distillation(Method):
         raise NotImplementedError
 
 
-SOFTENED = Option(4.0, "divides the logits of teacher and student before the softmax", above=True)
+SOFTENED = Option(4.0, "divides the logits of teacher and student before the softmax", low=0.01, high=1000)
 
 
 class KD(Distillation):
