@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, shown
 from .groups import ClassGroups
 
 
@@ -144,6 +144,8 @@ def _sum_by_group(values: Tensor, groups: ClassGroups) -> Tensor:
 
 def _group_of_each(values: Tensor, groups: ClassGroups) -> Tensor:
     """The group of each of the values (B, C), as scatter and gather take it: (B, C)."""
+    if not isinstance(groups, ClassGroups):
+        raise ConfigError(f"groups = {shown(groups)}: must be ClassGroups, such as ClassGroups.by_rank(class_counts)")
     if values.shape[-1] != groups.n_classes:
         raise ConfigError(f"logits have {values.shape[-1]} classes, the groups {groups.n_classes}")
     return groups.index.to(values.device).expand_as(values)

@@ -230,8 +230,12 @@ def _resume(run: Run, job: Job) -> tuple[list[dict[str, Any]], float]:
     state = run.load_checkpoint()
     if state is None:
         return [], 0.0
-    job.load(state)
-    return state["history"], state["seconds"]
+    try:
+        job.load(state)
+        return state["history"], state["seconds"]
+    except Exception as error:  # the state may hold anything
+        file = run.folder / "checkpoint.pt"
+        raise RunError(f"{file} is no training state of this run ({error}); remove it to train from epoch 1") from error
 
 
 def _result(

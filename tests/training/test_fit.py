@@ -671,6 +671,18 @@ def test_training_that_diverges_says_so(tmp_path):
         fit_quietly(digits_config(method="ce", lr=1e30), tmp_path)
 
 
+@pytest.mark.parametrize("state", [3, [], "ok", {}, {"history": []}, {"student": {}, "method": {}}], ids=str)
+def test_a_checkpoint_that_holds_something_else_is_named(state, tmp_path):
+    run = Run.open(digits_config(method="ce", epochs=1), tmp_path)
+    run.start()
+    run.save_checkpoint(checkpoint_bytes(state))
+    with pytest.raises(
+        RunError, match=r"checkpoint\.pt is no training state of this run .*; remove it to train"
+    ) as error:
+        fit_quietly(run.config, tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_device_that_is_not_there_is_answered_with_those_that_are():
     with pytest.raises(ConfigError, match=r"cuda:99.*cpu"):
         training.pick_device("cuda:99")
