@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Sequence
 
 from . import __version__, cli
-from .errors import Interrupted, LtkdError, ResultWarning, TeacherWarning
+from .errors import ConfigError, Interrupted, LtkdError, ResultWarning, TeacherWarning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     warnings.simplefilter("always", TeacherWarning)  # in time to stop the training
     given = parser.parse_args(arguments)
     try:
+        _check_given(given)
         code: int = given.command(given) or 0
         sys.stdout.flush()  # here, to catch the BrokenPipeError of a stopped reader
         return code
@@ -42,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _show_warning(message: Warning | str, *_where: object, **_how: object) -> None:
     """Print a warning as one line, without the place in our code where it was raised."""
     print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+
+
+def _check_given(given: argparse.Namespace) -> None:
+    """Raise ConfigError for an empty value, as of an unset variable of the shell: it would mean the default."""
+    for name, value in vars(given).items():
+        if "" in (value if isinstance(value, list) else [value]):
+            raise ConfigError(f"the value of {name.replace('_', '-')} is empty; give one, or leave it out")
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, shown
 from .groups import ClassGroups
 
 MASKED = torch.finfo(torch.float16).min  # not -inf alone: code masks with a type's lowest number too
@@ -193,6 +193,8 @@ def check_same_shape(student_logits: Tensor, teacher_logits: Tensor) -> None:
 
 def _group_of_each(values: Tensor, groups: ClassGroups) -> Tensor:
     """The group of each of the values (B, C), as scatter and gather take it: (B, C)."""
+    if not isinstance(groups, ClassGroups):
+        raise ConfigError(f"groups = {shown(groups)}: must be ClassGroups, such as ClassGroups.by_rank(class_counts)")
     if values.shape[-1] != groups.n_classes:
         raise ConfigError(
             f"logits have {values.shape[-1]} classes, the groups {groups.n_classes}: make the groups from the class "

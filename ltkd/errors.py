@@ -5,9 +5,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+LONGEST = 100  # characters of a value in an error message
+
 
 class LtkdError(Exception):
-    """Base of all errors of this package. The command line and notebooks print it without a traceback."""
+    """Base of all errors of this package. The command line and notebooks print it without a traceback, as one line."""
+
+    def __str__(self) -> str:
+        return " ".join(super().__str__().split())  # it may quote an error of another library, which has many lines
 
     def _render_traceback_(self) -> list[str]:  # IPython calls it in place of printing forty lines of frames
         return [f"{type(self).__name__}: {self}"]
@@ -59,8 +64,21 @@ def warn(message: str, category: type[ResultWarning]) -> None:
     warnings.warn_explicit(message, category, filename="ltkd", lineno=0, module="ltkd")
 
 
+def shown(value: object) -> str:
+    """The value as one short line, for an error message."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
 def unknown(kind: str, name: object, known: Iterable[object]) -> ConfigError:
-    """The error for a name that is not in `known`; it suggests the nearest known name."""
-    close = get_close_matches(str(name), [str(k) for k in known], n=1, cutoff=0.5)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return ConfigError(f"unknown {kind} {name!r}: {hint}known are {', '.join(sorted(map(str, known)))}")
+    """The error for a name that is not in `known`; it suggests the nearest known name, if one is near."""
+    names = sorted(map(str, known))
+    hint = f"did you mean {near!r}? " if (near := _nearest(str(name), names)) else ""
+    return ConfigError(f"unknown {kind} {shown(name)}: {hint}known are {', '.join(names)}")
+
+
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known name that `name` may be a misspelling of: very like it, or like it with the same first letter."""
+    alike = [each for each in known if each[:1] == name[:1]]
+    close = get_close_matches(name, known, n=1, cutoff=0.75) or get_close_matches(name, alike, n=1, cutoff=0.6)
+    return close[0] if close else None

@@ -5,7 +5,7 @@ are all Settings, so one rule holds for all of them.
 """
 
 import math
-import sys
+import os
 from collections.abc import Collection
 from dataclasses import KW_ONLY, dataclass, field, fields
 from functools import cached_property
@@ -13,8 +13,9 @@ from types import NoneType, UnionType
 from typing import Any, Generic, Self, TypeVar, cast, get_args, get_origin, overload
 
 import numpy as np
+from torch import Tensor
 
-from ..errors import ConfigError, unknown
+from ..errors import ConfigError, shown, unknown
 
 T = TypeVar("T")
 KINDS: dict[type, tuple[Any, str]] = {  # type of a setting: the types that become it, and what it is in words
@@ -25,7 +26,9 @@ KINDS: dict[type, tuple[Any, str]] = {  # type of a setting: the types that beco
     dict: (dict, "a dict"),
     tuple: ((list, tuple, range), "a list"),
 }
-LONGEST = 100  # characters of a value in an error message
+WHOLE = 2**63 - 1  # the largest whole number that every file and library here can hold
+SMALL, LARGE = 1e-30, 1e30  # float32, in which runs are computed, has no room for the products of other numbers
+SIZES = {int: "below 2**63", float: f"0 or from {SMALL:g} to {LARGE:g} in size"}  # said only where it is the reason
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ class Setting(Generic[T]):
     def __post_init__(self) -> None:
         known = [kind in KINDS and (entry is not None or kind is not tuple) for kind, entry in self._kinds]
         if not known or not all(known):
-            raise ConfigError(f"default = {_shown(self.default)}: state its type, such as kind=tuple[int, ...]")
+            raise ConfigError(f"default = {shown(self.default)}: state its type, such as kind=tuple[int, ...]")
         self.check("default", self.default)
 
     @overload
@@ -66,19 +69,22 @@ class Setting(Generic[T]):
         raise AttributeError("an object has its settings after the __init__ of its class")
 
     def check(self, name: str, value: object) -> T:
-        """`value` as the type of the setting, called `name`. Numpy's values become Python's, a list or a range a tuple,
-        a whole number a float. ConfigError if the value is not allowed."""
+        """`value` as the type of the setting, called `name`. Values of numpy and torch become Python's, a path a text,
+        a list or a range a tuple, a whole number a float. ConfigError if the value is not allowed."""
         plain = _plain(value)
         if plain is None and NoneType in get_args(self.kind):
             return cast(T, None)
         for kind, entry in self._kinds:
             if self._fits(kind, entry, plain):
                 return cast(T, kind(plain) if entry is None else tuple(map(entry, plain)))
-        for word in plain if isinstance(plain, list | tuple) else [plain]:
+        entries = plain if isinstance(plain, list | tuple) else [plain]
+        for word in entries:
             if self.choices and isinstance(word, str) and word not in self.choices:
                 raise unknown(name, word, self.choices)
         allowed = " or ".join(self._words(*kind) for kind in self._kinds)
-        raise ConfigError(f"{name} = {_shown(value)}: must be {allowed}")
+        extreme = {type(n) for n in entries if type(n) in SIZES and abs(n) < math.inf and not _computable(type(n), n)}
+        sizes = "".join(f", {SIZES[kind]}" for kind in extreme)
+        raise ConfigError(f"{name} = {shown(value)}: must be {allowed}{sizes}")
 
     def parse(self, text: str) -> Any:
         """The value that a text of the command line stands for; entries of a list are separated by commas. A text that
@@ -105,11 +111,11 @@ class Setting(Generic[T]):
             return all(self._fits(entry, None, each) for each in value)
         if kind is str:
             return not self.choices or value in self.choices
-        return kind not in (int, float) or self._in_range(value)
+        return kind not in (int, float) or (self._in_range(value) and _computable(kind, value))
 
     def _in_range(self, number: float) -> bool:
         excluded = (self.above and number == self.low) or (self.below and number == self.high)
-        return self.low <= number <= self.high and abs(number) <= sys.float_info.max and not excluded
+        return self.low <= number <= self.high and not excluded
 
     def _words(self, kind: type, entry: type | None) -> str:
         """The allowed values of a kind, such as "a whole number of at least 1"."""
@@ -146,19 +152,19 @@ def check_fields(record: object, settings: dict[str, Setting[Any]]) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """`value` without numpy's numbers, arrays and texts, and without the members of an Enum of texts."""
-    if isinstance(value, np.ndarray | np.generic):
+    """`value` without the numbers, arrays and texts of numpy and torch, paths, and the members of an Enum of texts."""
+    if isinstance(value, np.ndarray | np.generic | Tensor):
         return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
     if isinstance(value, str):
         return str.__str__(value)
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
 
 
+def _computable(kind: type, number: float) -> bool:
+    return abs(number) <= WHOLE if kind is int else number == 0 or SMALL <= abs(number) <= LARGE
+
+
 def _parsed(kind: type, text: str) -> Any:
     return ["false", "true"].index(text.lower()) == 1 if kind is bool else kind(text)
-
-
-def _shown(value: object) -> str:
-    """The value as one short line."""
-    text = " ".join(repr(value).splitlines())
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 
 from filelock import FileLock, Timeout
 
-from ..errors import RunError
+from ..errors import ConfigError, RunError, shown
 
 TURN = 5.0  # seconds between two calls of `meanwhile`
 OWNER = ".owner"  # the file in a process's own folder that it locks
@@ -70,6 +70,18 @@ def unseal(sealed: bytes, owner: str) -> bytes:
     if found.decode(errors="replace") != sha256(owner.encode(), data):
         raise ValueError("its content is not what was stored")
     return data
+
+
+def chosen_folder(name: str, given: str | os.PathLike[str] | None, variable: str, default: Path) -> Path:
+    """The folder that the caller gave as the argument `name`, else that of the environment variable, else the default.
+
+    Raises ConfigError if the caller gave an empty text, or no path at all: it might have been meant for another folder.
+    """
+    if given is not None and not (isinstance(given, str | os.PathLike) and os.fspath(given)):
+        raise ConfigError(
+            f"{name} = {shown(given)}: must be the path of a folder; leave it out for {variable} or {default}"
+        )
+    return Path(given or os.environ.get(variable) or default).expanduser()
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

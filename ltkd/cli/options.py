@@ -9,6 +9,7 @@ from .. import datasets, methods, models
 from .._support.settings import Setting
 from ..config.recipes import RECIPES
 from ..config.run_config import SETTINGS
+from ..training.fit import ARGUMENTS
 from ..training.teacher_cache import CACHES
 
 Commands = Any  # what ArgumentParser.add_subparsers returns; its class is private to argparse
@@ -67,7 +68,7 @@ def add_places(parser: argparse.ArgumentParser) -> None:
         "--data", metavar="FOLDER", help="folder of the data sets (default: LTKD_DATA, else data/downloads)"
     )
     group.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ... (default: auto)")
-    group.add_argument("--workers", type=int, help="processes that decode image files (default: one per core)")
+    add_option(group, "workers", ARGUMENTS["workers"], ARGUMENTS["workers"].help, default=None)
     group.add_argument(
         "--cache",
         choices=CACHES,

@@ -12,12 +12,11 @@ from ..config import RunConfig
 from ..errors import ConfigError, LtkdError, SweepError
 from ..reproduce import cost
 from ..reproduce.grids import expand, names, read_grid
-from ..reproduce.sweep import describe, in_order, sweep
+from ..reproduce.sweep import JOBS, describe, in_order, sweep
 from ..training.fit import fit, pick_device
 from . import options, reports
 from .results import export, finished_in
 
-JOBS = Setting(1, "number of runs trained in parallel, which share the cores (1)", low=1)
 MINUTES: Setting[float | None] = Setting(
     None, "stop after this time; all finished epochs are stored", low=0, above=True, kind=float | None
 )

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .._support.storage import TEMPORARY, alone, project_folder
+from .._support.storage import TEMPORARY, alone, chosen_folder, project_folder
 from ..errors import ConfigError, DataError, unknown
 from . import large
 from .decoding import resize
@@ -109,7 +109,7 @@ def load(
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` is a key of SOURCES or the path of a folder."""
-    if name not in SOURCES and not (name and Path(name).is_dir()):
+    if name not in SOURCES and not os.path.isdir(name):
         raise ConfigError(
             f"{unknown('data set', name, SOURCES)}, or the path of a folder with train/<class>/* and test/<class>/*, "
             f"with lists, or with parquet files"
@@ -117,8 +117,11 @@ def check_name(name: str) -> None:
 
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """The folder in which data sets are looked for: `root`, else LTKD_DATA, else data/downloads of the project."""
-    return Path(root or os.environ.get("LTKD_DATA") or _downloads()).expanduser()
+    """The folder in which data sets are looked for: `root`, else LTKD_DATA, else data/downloads of the project.
+
+    Raises ConfigError if `root` is empty or no path.
+    """
+    return chosen_folder("data_root", root, "LTKD_DATA", _downloads())
 
 
 def _downloads() -> Path:

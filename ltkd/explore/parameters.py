@@ -16,8 +16,8 @@ def check_parameters(namespace: dict[str, Any], /, **allowed: Any) -> None:
 
     namespace: the notebook's globals(); allowed: the values of each parameter. (low, high): a number in this range,
     whole if both bounds are; a list of names: one of them; str: any text; bool: True or False; [list of names] or
-    [(low, high)]: a list of at least one such value. Raises ConfigError for a parameter that is missing, unknown or has
-    a wrong value.
+    [(low, high)]: a list of at least one such value; a Setting, such as those of RunConfig: what it allows. Raises
+    ConfigError for a parameter that is missing, unknown or has a wrong value.
     """
     given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
     for name in given:
@@ -27,6 +27,10 @@ def check_parameters(namespace: dict[str, Any], /, **allowed: Any) -> None:
     for name, limits in allowed.items():
         if name not in given:
             raise ConfigError(f"parameter {name} is missing; define it in the parameters cell")
+        if isinstance(limits, list) and not isinstance(limits[0], str) and isinstance(given[name], str):
+            raise ConfigError(
+                f"{name} = {given[name]!r}: must be a list, not a text; papermill takes a list with -y '{name}: [...]'"
+            )
         if _setting(limits).check(name, given[name]) == ():
             raise ConfigError(f"{name} = {given[name]!r}: must be a list of at least one value")
     namespace[CHECKED] = True
@@ -38,6 +42,8 @@ def _is_parameter(name: str, value: Any) -> bool:
 
 def _setting(limits: Any) -> Setting[Any]:
     """The Setting for the allowed values of one parameter."""
+    if isinstance(limits, Setting):
+        return limits
     if limits in (str, bool):
         return Setting(limits())
     if isinstance(limits, tuple):

@@ -1,10 +1,11 @@
 """Checks and steps that several losses share."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..decomposition import GroupedLogs, as_float, check_same_shape, grouped_logs, passes
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 
 
 def student_and_teacher(student_logits: Tensor, teacher_logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,7 +52,19 @@ def check_classes(name: str, numbers: Tensor, n_classes: int) -> None:
         )
 
 
-def check_length(name: str, values: Tensor, n: int, unit: str) -> None:
-    """Raise ConfigError unless the values are (n,)."""
-    if values.shape != (n,):
-        raise ConfigError(f"{name} has shape {tuple(values.shape)}: must be ({n},), one value per {unit}")
+def check_length(name: str, values: ArrayLike | Tensor, n: int, unit: str) -> Tensor:
+    """The values as a tensor. Raises: ConfigError unless they are (n,) numbers."""
+    numbers = values if isinstance(values, Tensor) else _tensor(values)
+    if numbers is None:
+        raise ConfigError(f"{name} = {shown(values)}: must be {n} numbers, one value per {unit}")
+    if numbers.shape != (n,):
+        raise ConfigError(f"{name} has shape {tuple(numbers.shape)}: must be ({n},), one value per {unit}")
+    return numbers
+
+
+def _tensor(values: ArrayLike) -> Tensor | None:
+    """The values as a tensor; None if they are no numbers."""
+    try:
+        return torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        return None

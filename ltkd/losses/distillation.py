@@ -1,6 +1,7 @@
 """Distillation of logits. The teacher's are constants, and -inf in them masks a class: see this package's docstring."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..decomposition import at_temperature, kl_from_logs
@@ -20,7 +21,7 @@ def kd(student_logits: Tensor, teacher_logits: Tensor, *, temperature: float | T
 
 
 def bkd(
-    student_logits: Tensor, teacher_logits: Tensor, class_weights: Tensor, *, temperature: float | Tensor
+    student_logits: Tensor, teacher_logits: Tensor, class_weights: ArrayLike | Tensor, *, temperature: float | Tensor
 ) -> Tensor:
     """Balanced knowledge distillation (Zhang et al. 2023, Eq. 8): T² KL(q || p_student), q ∝ weight_c p_teacher,c.
 
@@ -28,8 +29,8 @@ def bkd(
     Raises: ConfigError if the batch is empty, a shape is wrong or the temperature is out of range.
     """
     student, teacher = _log_softmax_of_both(student_logits, teacher_logits, temperature)
-    check_length("class_weights", class_weights, student.shape[1], "class")
-    target = (teacher + class_weights.to(teacher).log()).log_softmax(1)
+    weights = check_length("class_weights", class_weights, student.shape[1], "class").to(teacher)
+    target = (teacher + weights.log()).log_softmax(1)
     return kl_from_logs(target, student).mean() * temperature**2
 
 

@@ -24,7 +24,9 @@ def effective_number_weights(class_counts: ArrayLike | Tensor, *, beta: float = 
     return (weights * len(counts) / weights.sum()).float()
 
 
-def class_balanced(logits: Tensor, labels: Tensor, class_weights: Tensor, *, reduction: str = "mean") -> Tensor:
+def class_balanced(
+    logits: Tensor, labels: Tensor, class_weights: ArrayLike | Tensor, *, reduction: str = "mean"
+) -> Tensor:
     """Class-balanced cross-entropy (Cui et al. 2019): logits (B, C), labels (B,), class_weights (C,) -> scalar.
 
     reduction: "mean", the sum of w_y CE divided by B, as published; or "weighted", the same sum divided by the sum of
@@ -39,7 +41,7 @@ def class_balanced(logits: Tensor, labels: Tensor, class_weights: Tensor, *, red
     return (_weights_of(labels, class_weights, logits) * per_image).mean()
 
 
-def focal(logits: Tensor, labels: Tensor, *, gamma: float, class_weights: Tensor | None = None) -> Tensor:
+def focal(logits: Tensor, labels: Tensor, *, gamma: float, class_weights: ArrayLike | Tensor | None = None) -> Tensor:
     """Softmax focal loss (Lin et al. 2017, with a softmax): mean of w_y (1 - p_y)^gamma CE.
 
     logits (B, C), labels (B,), class_weights (C,) or None for ones; p_y is that of the unweighted softmax -> scalar.
@@ -49,7 +51,9 @@ def focal(logits: Tensor, labels: Tensor, *, gamma: float, class_weights: Tensor
     return (_weights_of(labels, class_weights, logits) * _focal_terms(target, rest, gamma)).mean()
 
 
-def sigmoid_focal(logits: Tensor, labels: Tensor, *, gamma: float, class_weights: Tensor | None = None) -> Tensor:
+def sigmoid_focal(
+    logits: Tensor, labels: Tensor, *, gamma: float, class_weights: ArrayLike | Tensor | None = None
+) -> Tensor:
     """Sigmoid focal loss (Lin et al. 2017; Cui et al. 2019): mean of w_y times the sum over C of (1 - p_t)^gamma BCE.
 
     logits (B, C), each the score of a binary classifier; labels (B,); class_weights (C,) or None for ones: the weight
@@ -77,7 +81,12 @@ def ldam_margins(class_counts: ArrayLike | Tensor, *, max_margin: float = 0.5) -
 
 
 def ldam(
-    logits: Tensor, labels: Tensor, margins: Tensor, *, scale: float, class_weights: Tensor | None = None
+    logits: Tensor,
+    labels: Tensor,
+    margins: ArrayLike | Tensor,
+    *,
+    scale: float,
+    class_weights: ArrayLike | Tensor | None = None,
 ) -> Tensor:
     """Label-distribution-aware margin loss (Cao et al. 2019): CE with the target's logit lowered by scale * margin_y.
 
@@ -86,8 +95,7 @@ def ldam(
     Raises: ConfigError if a shape is wrong, or if the labels are not int64.
     """
     scores = labelled(logits, labels)
-    check_length("margins", margins, scores.shape[1], "class")
-    shift = scale * margins.to(scores)[labels]
+    shift = scale * check_length("margins", margins, scores.shape[1], "class").to(scores)[labels]
     return _cross_entropy(scores.scatter_add(1, labels[:, None], -shift[:, None]), labels, class_weights)
 
 
@@ -114,8 +122,8 @@ def adjust_logits(logits: Tensor, class_counts: ArrayLike | Tensor, *, tau: floa
     For the logits of a network trained with plain cross-entropy; never on top of `logit_adjusted`.
     Raises: ConfigError if class_counts is not (C,) or, on the CPU, if a count is below 1.
     """
-    scores, counts = as_float(logits), torch.as_tensor(class_counts)
-    check_length("class_counts", counts, scores.shape[-1], "class")
+    scores = as_float(logits)
+    counts = check_length("class_counts", class_counts, scores.shape[-1], "class")
     if may_look(counts):
         _check_counts(counts)
     counts = counts.to(scores)
@@ -130,7 +138,7 @@ def _focal_terms(log_p: Tensor, log_rest: Tensor, gamma: float) -> Tensor:
     return -(gamma * finite).exp() * log_p
 
 
-def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None = None) -> Tensor:
+def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: ArrayLike | Tensor | None = None) -> Tensor:
     """Cross-entropy; with class weights (C,) the sum of w_y CE divided by the sum of w_y."""
     per_image = F.cross_entropy(labelled(logits, labels), labels, reduction="none")
     if class_weights is None:
@@ -139,12 +147,11 @@ def _cross_entropy(logits: Tensor, labels: Tensor, class_weights: Tensor | None 
     return (weights * per_image).sum() / weights.sum()
 
 
-def _weights_of(labels: Tensor, class_weights: Tensor | None, logits: Tensor) -> Tensor:
+def _weights_of(labels: Tensor, class_weights: ArrayLike | Tensor | None, logits: Tensor) -> Tensor:
     """The weight of each image's class, (B,); ones without class weights."""
     if class_weights is None:
         return as_float(logits).new_ones(len(labels))
-    check_length("class_weights", class_weights, logits.shape[1], "class")
-    return class_weights.to(as_float(logits))[labels]
+    return check_length("class_weights", class_weights, logits.shape[1], "class").to(as_float(logits))[labels]
 
 
 def _check_counts(counts: Tensor) -> None:

@@ -1,6 +1,7 @@
 """Long-tailed distillation (LTKD): the rebalanced cross-group and the reweighted within-group term."""
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from ..decomposition import as_float, grouped_log_softmax, kl_from_logs, kl_within
@@ -16,7 +17,7 @@ def ltkd(
     alpha: float,
     beta: float,
     temperature: float | Tensor,
-    batch_mass: Tensor | None = None,
+    batch_mass: ArrayLike | Tensor | None = None,
     rebalanced: bool = True,
     reweighted: bool = True,
 ) -> Tensor:
@@ -51,7 +52,7 @@ def ltkd_terms(
     groups: ClassGroups,
     *,
     temperature: float | Tensor,
-    batch_mass: Tensor | None = None,
+    batch_mass: ArrayLike | Tensor | None = None,
     rebalanced: bool = True,
     reweighted: bool = True,
 ) -> tuple[Tensor, Tensor]:
@@ -77,7 +78,7 @@ def ltkd_terms(
     return cross.mean() * temperature**2, within.sum(1).mean() * temperature**2
 
 
-def rebalance(teacher_mass: Tensor, batch_mass: Tensor | None = None) -> Tensor:
+def rebalance(teacher_mass: Tensor, batch_mass: ArrayLike | Tensor | None = None) -> Tensor:
     """Rebalance the teacher's group probabilities over a batch (LTKD, Eq. 9 to 11): (B, G) -> (B, G).
 
     Each group is scaled by (average batch mass) / (its batch mass), then every row is normalised to sum to one. The
@@ -107,12 +108,11 @@ def log_rebalance(log_mass: Tensor, log_batch_mass: Tensor | None = None) -> Ten
     return finite.log_softmax(-2).masked_fill(log_mass == -torch.inf, -torch.inf).log_softmax(-1)
 
 
-def _log_mass(batch_mass: Tensor | None, log_mass: Tensor) -> Tensor | None:
+def _log_mass(batch_mass: ArrayLike | Tensor | None, log_mass: Tensor) -> Tensor | None:
     """Log of a batch mass (G,) from outside, in the type of the log group mass (B, G)."""
     if batch_mass is None:
         return None
-    check_length("batch_mass", batch_mass, log_mass.shape[1], "group")
-    return _log(batch_mass.detach().to(log_mass))
+    return _log(check_length("batch_mass", batch_mass, log_mass.shape[1], "group").detach().to(log_mass))
 
 
 def _log(mass: Tensor) -> Tensor:

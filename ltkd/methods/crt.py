@@ -18,7 +18,7 @@ class CRT(Method):
 
     parent: type[Method] = CrossEntropy
     streams = {"main": "class-aware"}
-    second_stage = Option(1 / 9, "epochs of the second stage, as a multiple of --epochs", above=True)
+    second_stage = Option(1 / 9, "epochs of the second stage, as a multiple of --epochs", above=True, high=100)
     frozen_statistics = Option(True, "freeze BatchNorm's statistics in the second stage, unlike the published code")
 
     def schedule(self, schedule: "Schedule") -> "Schedule":

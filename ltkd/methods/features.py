@@ -140,7 +140,7 @@ class CATKD(FeatureDistillation):
 
     kd_weight = Option(15.0, "weight of the mean squared difference of the maps")
     teacher_weight: Tensor
-    size = Option(2, "side in pixels to which the maps are average-pooled", low=1)
+    size = Option(2, "side in pixels to which the maps are average-pooled", low=1, high=512)
     normalized = Option(
         True, "scale the map of each class to unit length; false: the weight must be chosen for the pair of networks"
     )

@@ -88,7 +88,7 @@ class OLTR(Method):
 
     parent: type[Method] = CrossEntropy
     streams = {"main": "class-aware"}
-    second_stage = Option(2.0, "epochs of the second stage, as a multiple of --epochs", above=True)
+    second_stage = Option(2.0, "epochs of the second stage, as a multiple of --epochs", above=True, high=100)
     centroid_weight = Option(0.01, "weight of the terms that pull features to the centroid of their class")
     repel_weight = Option(0.01, "weight of the distance to other centroids, relative to centroid_weight")
     margin = Option(10.0, "mean squared distance to other centroids above which they do not repel")

@@ -2,13 +2,17 @@
 
 import itertools
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ..config import RunConfig
-from ..errors import ConfigError, unknown
+from ..config.run_config import SETTINGS
+from ..errors import ConfigError, shown, unknown
 from ..methods import option_names
 from . import data, tables
 
@@ -45,13 +49,13 @@ def expand(grid: Mapping[str, Any]) -> list[RunConfig]:
     """The configs of a grid: {field or method option: value or list of values} -> each config once.
 
     All runs of the first seed come before those of the second. An option applies only to the methods that have it, so
-    that methods with different options fit in one grid. `table`: the runs of a table of the papers, each under its
-    recipe; data sets, imbalance factors, networks and methods choose among its rows, other settings change the rows.
-    `part`: a list of grids that share the other settings. Raises ConfigError for unknown settings, or a choice without
-    a row.
+    that methods with different options fit in one grid. A list that is itself a value, as of `milestones`, is one
+    value; a list of such lists holds several. `table`: the runs of a table of the papers, each under its recipe; data
+    sets, imbalance factors, networks and methods choose among its rows, other settings change the rows. `part`: a list
+    of grids that share the other settings. Raises ConfigError for unknown settings, or a choice without a row.
     """
-    shared = {name: value for name, value in grid.items() if name != PARTS}
-    parts = [part | shared for part in grid[PARTS]] if PARTS in grid else [shared]
+    shared = {name: value for name, value in _table(grid).items() if name != PARTS}
+    parts = [{**_table(part), **shared} for part in _parts(grid)] if PARTS in grid else [shared]
     configs = {config.id: config for part in parts for config in _expand_part(part)}
     seeds = list(dict.fromkeys(config.seed for config in configs.values()))
     return sorted(configs.values(), key=lambda config: seeds.index(config.seed))
@@ -66,14 +70,43 @@ def table_of(grid: str) -> str:
         return grid
     if grid in names():
         parts = read_grid(grid)
-        for part in (parts, *parts.get(PARTS, [])):
+        for part in (parts, *_parts(parts)):
             if TABLE in part:
                 return part[TABLE]
     raise unknown("published table", grid, tables.names())
 
 
+def _table(grid: object) -> Mapping[str, Any]:
+    if not isinstance(grid, Mapping):
+        raise ConfigError(f"a grid is {shown(grid)}: must be settings with their values, {{name: value or list}}")
+    return grid
+
+
+def _parts(grid: Mapping[str, Any]) -> list[Any]:
+    parts = grid.get(PARTS, [])
+    if not isinstance(parts, list | tuple):
+        raise ConfigError(f"{PARTS} = {shown(parts)}: must be a list of grids, in TOML each under a line [[{PARTS}]]")
+    return [*parts]
+
+
+def _values(name: str, given: Any) -> list[Any]:
+    """The values of a setting in a grid: a list holds several, unless it is itself one value, as of `milestones`."""
+    given = given.tolist() if isinstance(given, np.ndarray) else given
+    if not isinstance(given, list | tuple | range):
+        return [given]
+    for setting in (SETTINGS.get(name), *option_names().get(name, {}).values()):
+        with suppress(ConfigError):
+            if setting and setting.check(name, given) != ():
+                return [given]
+    return [*given]
+
+
 def _expand_part(grid: Mapping[str, Any]) -> Iterator[RunConfig]:
-    axes = {name: value if isinstance(value, list) else [value] for name, value in grid.items()}
+    axes = {name: _values(name, value) for name, value in grid.items()}
+    for name in {TABLE, *CHOOSES} & axes.keys():
+        for value in axes[name]:
+            if not isinstance(value, Hashable):
+                raise ConfigError(f"{name} = {shown(value)}: must be one value, or one list of values")
     for name, values in axes.items():
         if not values:
             raise ConfigError(f"{name} has no value in this grid; give at least one")

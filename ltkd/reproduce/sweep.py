@@ -8,16 +8,19 @@ from typing import Any
 
 from .._support.callbacks import notify
 from .._support.fingerprint import of_a_library
+from .._support.settings import Setting
 from ..config import RunConfig
 from ..errors import ConfigError, Interrupted, LtkdError, RunError, SweepError, TimeUp
 from ..methods import METHODS, Method
 from ..runs import Run, all_runs
 from ..training.custom_objects import with_objects
-from ..training.fit import fit
+from ..training.fit import check_arguments, fit, pick_device
 from ..training.teacher_cache import shared_folder
 from .executors import Executor, InProcess, Processes, result_of
 
 OBJECTS = ("teacher", "student", "dataset")  # the caller's own; with them, builds_on() of a config does not apply
+
+JOBS = Setting(1, "number of runs trained in parallel, which share the cores (1)", low=1)
 
 OwnMethods = dict[str, type[Method]]
 Outcome = Run | LtkdError  # a finished run, the error of a failed run, or TimeUp
@@ -58,7 +61,9 @@ def sweep(
     >>> [run.config.method for run in finished]
     ['ce', 'kd']
     """
-    report = report or (lambda line: None)
+    report, jobs = report or (lambda line: None), JOBS.check("jobs", jobs)
+    check_arguments(until=until, retrain=retrain, **where)
+    pick_device(where.get("device", "auto"))
     own = {role: where.get(role) for role in OBJECTS}
     wanted = {config.id: config for config in (with_objects(config, **own) for config in configs)}
     where["retrain"] = frozenset(wanted) if retrain else frozenset()

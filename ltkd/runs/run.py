@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -19,7 +18,18 @@ from .. import methods, models
 from .._support.ambient import torch_defaults
 from .._support.fingerprint import digest
 from .._support.seeding import own_randomness
-from .._support.storage import TEMPORARY, alone, project_folder, read_bytes, seal, sha256, staged, unseal, write_bytes
+from .._support.storage import (
+    TEMPORARY,
+    alone,
+    chosen_folder,
+    project_folder,
+    read_bytes,
+    seal,
+    sha256,
+    staged,
+    unseal,
+    write_bytes,
+)
 from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
@@ -33,8 +43,11 @@ OPTIONAL = {"student.safetensors": "weights", "logits.npz": "logits", "test.npz"
 
 
 def runs_folder(folder: str | Path | None = None) -> Path:
-    """The folder of all runs: `folder`, else the variable LTKD_RUNS, else the project's folder `runs`."""
-    return Path(folder or os.environ.get("LTKD_RUNS") or project_folder() / "runs").expanduser()
+    """The folder of all runs: `folder`, else the variable LTKD_RUNS, else the project's folder `runs`.
+
+    Raises ConfigError if `folder` is empty or no path.
+    """
+    return chosen_folder("runs", folder, "LTKD_RUNS", project_folder() / "runs")
 
 
 class Run:

@@ -9,7 +9,7 @@ from torch import nn
 from .. import datasets
 from .._support.fingerprint import network_fingerprint, tensors_fingerprint
 from ..config import CUSTOM, RunConfig
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 
 # The settings of a data set that is passed as dataset=
 AS_IT_IS: dict[str, Any] = {"profile": datasets.AS_IS, "imbalance_factor": 1.0, "image_size": None, "subset_seed": 0}
@@ -23,9 +23,11 @@ def with_objects(
 ) -> RunConfig:
     """The config with names that identify the caller's own objects, and with the present version of a folder.
 
-    Raises ConfigError for an object of the wrong type, a teacher that the method does not use, or settings that would
-    change `dataset`.
+    Raises ConfigError for a config or an object of the wrong type, a teacher that the method does not use, or settings
+    that would change `dataset`.
     """
+    if not isinstance(config, RunConfig):
+        raise ConfigError(f"the config is {shown(config)}: must be a RunConfig, such as RunConfig.make(method='kd')")
     for role, value, kind in (
         ("teacher", teacher, nn.Module),
         ("student", student, nn.Module),
@@ -33,8 +35,8 @@ def with_objects(
     ):
         if value is not None and not isinstance(value, kind):
             raise ConfigError(
-                f"{role}= must be your own {kind.__name__}, got {value!r}; a name belongs in the config: "
-                f"RunConfig.make({role}={value!r})"
+                f"{role}= must be your own {kind.__name__}, got {shown(value)}; a name belongs in the config: "
+                f"RunConfig.make({role}={shown(value)})"
             )
     names: dict[str, Any] = {}
     if teacher is not None:

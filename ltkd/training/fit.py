@@ -15,9 +15,11 @@ from .._support.ambient import torch_defaults
 from .._support.callbacks import notify
 from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
+from .._support.settings import Setting
 from ..config import RunConfig
 from ..datasets import LongTailedDataset
-from ..errors import ConfigError, Interrupted, ResultWarning, RunError, TimeUp, warn
+from ..datasets.registry import data_root as data_folder
+from ..errors import ConfigError, Interrupted, ResultWarning, RunError, TimeUp, shown, warn
 from ..methods import check_terms
 from ..models import count_parameters
 from ..runs import Run, checkpoint_bytes, predict
@@ -25,10 +27,18 @@ from .custom_objects import with_objects
 from .deadline import Deadline
 from .history import ProgressBar, prefixed
 from .setup import Job, load_dataset, prepare, shape_of
+from .teacher_cache import CACHES
 
 CHECKPOINT_SECONDS = 5  # a killed process loses at most this much training and one epoch
 
 Callback = Callable[[RunConfig, list[dict[str, Any]]], None]
+
+ARGUMENTS: dict[str, Setting[Any]] = {  # of `fit`, which do not determine the numbers
+    "workers": Setting(None, "processes that decode image files (default: one per core)", low=0, kind=int | None),
+    "cache": Setting("auto", choices=CACHES),
+    "until": Setting(None, kind=float | None),
+    **{switch: Setting(False) for switch in ("compile", "progress", "retrain", "weights")},
+}
 
 
 @torch_defaults()
@@ -86,10 +96,12 @@ def fit(
     ['all', 'balanced', 'epoch', 'few_shot']
     """
     config = with_objects(config, teacher, student, dataset)
+    switches = {"compile": compile, "progress": progress, "retrain": retrain, "weights": weights}
+    check_arguments(data_root=data_root, workers=workers, cache=cache, callbacks=callbacks, until=until, **switches)
+    device = pick_device(distributed.own_device(device))
     run = Run.open(config, runs)
     if _is_done(run, weights, retrain) and not distributed.is_one_of_several():
         return run
-    device = pick_device(distributed.own_device(device))
     deadline = Deadline(until)
     how: dict[str, Any] = {"device": device, "workers": workers, "cache": cache, "compile": compile}
     with distributed.group(device):
@@ -108,6 +120,16 @@ def fit(
     if distributed.is_first() and not run.finished:
         raise RunError(f"{run.folder} was trained, but its result.json is gone; give the same command again to go on")
     return run
+
+
+def check_arguments(**given: Any) -> None:
+    """Raise ConfigError for an argument of `fit` that is not allowed, though a finished run would not use it."""
+    for name in ARGUMENTS.keys() & given.keys():
+        ARGUMENTS[name].check(name, given[name])
+    data_folder(given.get("data_root"))
+    callbacks = given.get("callbacks", ())
+    if not isinstance(callbacks, list | tuple) or not all(map(callable, callbacks)):
+        raise ConfigError(f"callbacks = {shown(callbacks)}: must be a list of functions callback(config, history)")
 
 
 def _is_done(run: Run, weights: bool, retrain: bool) -> bool:
@@ -200,9 +222,9 @@ def pick_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.zeros(1, device=device).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         gpus = [f"cuda:{i}" for i in range(torch.cuda.device_count())]
-        raise ConfigError(f"there is no device {str(name)!r}; this machine has {', '.join(['cpu', *gpus])}") from error
+        raise ConfigError(f"there is no device {name!r}; this machine has {', '.join(['cpu', *gpus])}") from error
     return device
 
 
@@ -211,8 +233,12 @@ def _resume(run: Run, job: Job) -> tuple[list[dict[str, Any]], float]:
     state = run.load_checkpoint()
     if state is None:
         return [], 0.0
-    job.load(state)
-    return state["history"], state["seconds"]
+    try:
+        job.load(state)
+        return state["history"], state["seconds"]
+    except Exception as error:  # the state may hold anything
+        file = run.folder / "checkpoint.pt"
+        raise RunError(f"{file} is no training state of this run ({error}); remove it to train from epoch 1") from error
 
 
 def _result(

@@ -1,6 +1,7 @@
 import math
 from dataclasses import FrozenInstanceError, dataclass, replace
 from enum import Enum
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -44,8 +45,16 @@ ALLOWED = [  # (setting, value, the value that it becomes)
     (NUMBER, np.float32(0.5), 0.5),
     (NUMBER, np.float64(0.5), 0.5),
     (NUMBER, np.int8(2), 2.0),
-    (NUMBER, 1e300, 1e300),
-    (OPEN, 1e-300, 1e-300),
+    (NUMBER, 1e30, 1e30),
+    (NUMBER, 10**30, 1e30),
+    (OPEN, 1e-30, 1e-30),
+    (WHOLE, torch.tensor(3), 3),
+    (NUMBER, torch.tensor(0.5), 0.5),
+    (FLAG, torch.tensor(True), True),
+    (NUMBERS, torch.tensor([1.0, 0.5]), (1.0, 0.5)),
+    (NUMBERS, [torch.tensor(1.0), np.array(0.5)], (1.0, 0.5)),
+    (TEXT, Path("a") / "b", "a/b"),
+    (replace(WHOLE, high=INF), 2**63 - 1, 2**63 - 1),
     (OPEN, math.nextafter(1, 0), math.nextafter(1, 0)),
     (replace(OPEN, above=False, below=False), 1, 1.0),
     (replace(OPEN, above=False, below=False), 0, 0.0),
@@ -68,14 +77,18 @@ ALLOWED = [  # (setting, value, the value that it becomes)
     (NAMED_OR_COUNTED, [5, np.int32(2)], (5, 2)),
     (DICT, {"a": 1}, {"a": 1}),
 ]
-NOT_WHOLE = [3.0, 1.5, np.float64(3.0), "3", True, np.True_, None, [3], b"3", 3j, INF, NAN, torch.tensor(3), {}]
+NOT_WHOLE = [3.0, 1.5, np.float64(3.0), "3", True, np.True_, None, [3], b"3", 3j, INF, NAN, torch.tensor(3.0), {}]
 NOT_A_NUMBER = ["6", "", True, False, np.True_, None, [1.0], NAN, INF, -INF, np.float32("nan"), 10**400, 1j, object()]
 REFUSED = [  # (setting, values, a part of the message)
     (WHOLE, NOT_WHOLE, "must be a whole number from 1 to 10"),
     (WHOLE, [0, 11, -3, 10**23, np.int64(0)], "must be a whole number from 1 to 10"),
     (replace(WHOLE, high=INF), [0, 10**400], "must be a whole number of at least 1"),
+    (replace(WHOLE, high=INF), [2**63, 10**23, np.uint64(2**63)], "must be a whole number of at least 1, below 2**63"),
     (NUMBER, NOT_A_NUMBER, "must be a number of at least 0"),
     (NUMBER, [-1, -1e-300, np.float32(-1)], "must be a number of at least 0"),
+    (NUMBER, [1e-40, 5e-324, 1e31, 1e300, np.float64(1e-31)], "of at least 0, 0 or from 1e-30 to 1e+30 in size"),
+    (FREE, [-1e31, -1e-31], "must be a number, 0 or from 1e-30 to 1e+30 in size"),
+    (NUMBERS, [[0.5, 1e-40], [1e300]], "each entry a number of at least 0, 0 or from 1e-30 to 1e+30 in size"),
     (OPEN, [0, 1, 0.0, 1.0, -0.0, np.float64(1), *NOT_A_NUMBER], "must be a number above 0 and below 1"),
     (replace(OPEN, below=False), [0, 1.5], "must be a number above 0 and of at most 1"),
     (replace(OPEN, above=False), [1, -0.5], "must be a number of at least 0 and below 1"),

@@ -5,11 +5,12 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from ltkd._support.storage import alone, cache_folder, write_bytes
-from ltkd.errors import RunError
+from ltkd._support.storage import alone, cache_folder, chosen_folder, write_bytes
+from ltkd.errors import ConfigError, RunError
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
@@ -21,6 +22,20 @@ def fail(*_args, **_kwargs):
 def test_a_file_is_written_with_the_folders_above_it(tmp_path):
     write_bytes(tmp_path / "a" / "b" / "file", b"data")
     assert (tmp_path / "a" / "b" / "file").read_bytes() == b"data"
+
+
+def test_a_folder_is_the_given_one_then_that_of_the_variable_then_the_default(tmp_path, monkeypatch):
+    monkeypatch.delenv("LTKD_X", raising=False)
+    assert chosen_folder("runs", None, "LTKD_X", tmp_path) == tmp_path
+    monkeypatch.setenv("LTKD_X", "elsewhere")
+    assert chosen_folder("runs", None, "LTKD_X", tmp_path) == Path("elsewhere")
+    for given in ("~/here", Path("~/here")):
+        assert chosen_folder("runs", given, "LTKD_X", tmp_path) == Path.home() / "here"
+    monkeypatch.setenv("LTKD_X", "")
+    assert chosen_folder("runs", None, "LTKD_X", tmp_path) == tmp_path
+    for wrong in ("", 3, True, b"runs", ["runs"]):
+        with pytest.raises(ConfigError, match=r"runs = .*: must be the path of a folder; leave it out for LTKD_X or"):
+            chosen_folder("runs", wrong, "LTKD_X", tmp_path)
 
 
 def test_writing_replaces_and_leaves_nothing_else(tmp_path):

@@ -134,6 +134,7 @@ def test_train_passes_every_option_on(tmp_path, capsys):
         (["--profile", "5,4"], "2 counts given for 10 classes"),
         (["--method", "ce", "--alpha", "1"], "alpha"),
         (["--device", "cuda:99"], "cuda:99"),
+        (["--workers", "three"], "workers = 'three': must be a whole number of at least 0"),
         (["--lr", "1e30", "--method", "ce", "--epochs", "1"], "diverged"),
     ],
     ids=" ".join,
@@ -161,13 +162,54 @@ def test_what_the_parser_refuses_is_named_with_exit_2(capsys, arguments, message
 
 @pytest.mark.parametrize("command", ["train", "sweep"])
 def test_what_the_parser_refuses_is_not_buried_under_every_option(command, capsys):
-    assert call(command, "--workers", "three") == 2
+    assert call(command, "--cache", "nowhere") == 2
     assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_no_command_is_an_error(capsys):
     assert call() == 2
     assert "train" in capsys.readouterr().err
+
+
+NAMES_A_PLACE = [
+    ["train", "--runs"],
+    ["train", "--data"],
+    ["train", "--device"],
+    ["train", "--dataset"],
+    ["sweep"],
+    ["sweep", "--export"],
+    ["sweep", "--method", "ce"],
+    ["table", "--against"],
+    ["table", "--runs", "runs"],
+    ["runs", "--export"],
+    ["runs", "--import"],
+    ["runs", "--export", "a.zip", "--runs"],
+    ["check-data", "--data"],
+    ["pack-data", "--out"],
+    ["benchmark", "--json"],
+]
+
+
+@pytest.mark.parametrize("arguments", NAMES_A_PLACE, ids=" ".join)
+def test_an_empty_value_does_not_stand_for_the_default(arguments, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert call(*arguments, "") == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "is empty; give one, or leave it out" in err
+    assert [*tmp_path.iterdir()] == []
+
+
+WRONG = [(["--device", "cuda:99"], "no device 'cuda:99'"), (["--workers", "-1"], "workers = -1")]
+
+
+@pytest.mark.parametrize("command", ["train", "sweep"])
+@pytest.mark.parametrize(("arguments", "message"), WRONG, ids=["device", "workers"])
+def test_a_wrong_argument_is_refused_though_the_run_is_finished(store, capsys, command, arguments, message):
+    given = [*SHORT, "--method", "kd", "--epochs", "2", "--runs", store]
+    assert call(command, *given, *arguments) == 2
+    assert message in capsys.readouterr().err
+    assert call(command, *given) == 0
 
 
 def interrupt(*_args):

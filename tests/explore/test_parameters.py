@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from ltkd import ConfigError
+from ltkd.config.run_config import SETTINGS
 from ltkd.explore.parameters import check_parameters
 
 ALLOWED = {
@@ -11,8 +12,17 @@ ALLOWED = {
     "methods": [["ce", "kd", "ltkd"]],
     "folder": str,
     "fast": bool,
+    "side": SETTINGS["image_size"],
 }
-VALID = {"epochs": 3, "lr": 0.1, "method": "kd", "methods": ["ce", "ltkd"], "folder": "runs", "fast": True}
+VALID = {
+    "epochs": 3,
+    "lr": 0.1,
+    "method": "kd",
+    "methods": ["ce", "ltkd"],
+    "folder": "runs",
+    "fast": True,
+    "side": None,
+}
 
 
 @pytest.mark.parametrize(
@@ -26,6 +36,7 @@ VALID = {"epochs": 3, "lr": 0.1, "method": "kd", "methods": ["ce", "ltkd"], "fol
         {"folder": ""},
         {"methods": ["kd"]},
         {"fast": False},
+        {"side": 8},
     ],
     ids=str,
 )
@@ -49,6 +60,10 @@ def test_values_in_range_pass(change):
         {"methods": ["ce", "dkd"]},
         {"folder": 3},
         {"fast": 1},
+        {"side": 4},
+        {"side": 0},
+        {"side": "8"},
+        {"methods": "[ce,ltkd]"},
     ],
     ids=str,
 )
@@ -95,3 +110,9 @@ def test_each_number_of_a_list_is_checked():
         check_parameters({"alphas": 2.0}, alphas=[(0.0, 100.0)])
     with pytest.raises(ConfigError, match=r"alphas = \[\]: must be a list of at least one value"):
         check_parameters({"alphas": []}, alphas=[(0.0, 100.0)])
+
+
+def test_a_list_that_papermill_passed_as_a_text_says_how_to_pass_it():
+    for text in ("[ce,ltkd]", "ce", ""):
+        with pytest.raises(ConfigError, match=r"must be a list, not a text; papermill takes a list with -y 'methods: "):
+            check_parameters(VALID | {"methods": text}, **ALLOWED)

@@ -1,5 +1,6 @@
 """Grids: by name, by file, out of a published table; one seed of everything before the second."""
 
+import numpy as np
 import pytest
 
 from ltkd import ConfigError, RunConfig
@@ -117,3 +118,64 @@ def test_a_run_of_two_parts_is_there_once():
 def test_the_grid_is_what_the_configs_would_be_by_hand():
     (config,) = expand({"recipe": "cifar-crd", "method": "ltkd", "alpha": 2.0})
     assert config == RunConfig.make("cifar-crd", method="ltkd", alpha=2.0)
+
+
+# --- values of all kinds ---
+
+SAME = [  # (a grid, the values of one setting in its configs)
+    ({"seed": range(2)}, [0, 1]),
+    ({"seed": (0, 1)}, [0, 1]),
+    ({"seed": np.arange(2)}, [0, 1]),
+    ({"seed": [np.int64(3)]}, [3]),
+    ({"seed": np.array(3)}, [3]),
+    ({"lr": np.array([0.1, 0.2])}, [0.1, 0.2]),
+    ({"milestones": [0.5, 0.9]}, [(0.5, 0.9)]),
+    ({"milestones": [[0.5, 0.9], [0.7]]}, [(0.5, 0.9), (0.7,)]),
+    ({"milestones": [(0.5, 0.9)]}, [(0.5, 0.9)]),
+    ({"classes": [4, 9]}, [(4, 9)]),
+    ({"classes": np.array([[4, 9], [1, 2]])}, [(4, 9), (1, 2)]),
+    ({"profile": ["exp", "step"]}, ["exp", "step"]),
+    ({"profile": [5] * 10}, [(5,) * 10]),
+    ({"profile": [[5] * 10, "exp"]}, [(5,) * 10, "exp"]),
+]
+
+
+@pytest.mark.parametrize(("grid", "values"), SAME, ids=str)
+def test_a_list_holds_values_unless_it_is_one(grid, values):
+    (name,) = grid
+    assert [getattr(config, name) for config in expand({"method": "ce", **grid})] == values
+
+
+NO_GRIDS = [
+    ({"part": 3}, r"part = 3: must be a list of grids"),
+    ({"part": "ce"}, r"part = 'ce': must be a list of grids"),
+    ({"part": {"method": "ce"}}, r"part = .*: must be a list of grids"),
+    ({"part": [3]}, r"a grid is 3: must be settings"),
+    ({"part": [{"part": [{}]}]}, r"unknown parameter 'part'"),
+    ({"recipe": [["a"]]}, r"recipe = \['a'\]: must be one value|unknown recipe 'a'"),
+    ({"method": [["ce"]], "alpha": 1}, r"method = \['ce'\]: must be one value"),
+    ({"table": "ltkd-1", "method": [["ce"]]}, r"method = \['ce'\]: must be one value"),
+    ({"table": [["ltkd-1"]]}, r"table = \['ltkd-1'\]: must be one value"),
+    ({"table": {"a": 1}}, r"table = \{'a': 1\}: must be one value"),
+    ({"table": 3}, r"unknown table 3"),
+    ({"milestones": []}, r"milestones has no value"),
+    ({"milestones": 0.5}, r"milestones = 0.5: must be a list"),
+    ({"milestones": [0.5, 1.5]}, r"milestones = 0.5: must be a list"),
+    ({"": 1}, r"unknown parameter ''"),
+    (3, r"a grid is 3"),
+    (None, r"a grid is None"),
+    ([{"method": "ce"}], r"a grid is \[\{'method': 'ce'\}\]"),
+]
+
+
+@pytest.mark.parametrize(("grid", "message"), NO_GRIDS, ids=str)
+def test_what_is_no_grid_is_refused_in_one_sentence(grid, message):
+    with pytest.raises(ConfigError, match=message) as error:
+        expand(grid)
+    assert "\n" not in str(error.value)
+
+
+def test_a_grid_file_whose_parts_are_none_has_no_table(tmp_path):
+    (tmp_path / "own.toml").write_text("part = 3")
+    with pytest.raises(ConfigError, match=r"part = 3: must be a list of grids, in TOML each under a line \[\[part\]\]"):
+        expand(read_grid(tmp_path / "own.toml"))

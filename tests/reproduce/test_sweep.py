@@ -79,6 +79,12 @@ def test_side_by_side_no_run_is_begun_before_what_it_builds_on(tmp_path):
 LONG = {"method": "ce", "epochs": 3000}
 
 
+@pytest.mark.parametrize("jobs", [0, -1, 1.5, "2", True, None])
+def test_jobs_are_a_number(jobs, tmp_path):
+    with pytest.raises(ConfigError, match=r"jobs = .*: must be a whole number of at least 1"):
+        sweep([digits_config(method="ce")], jobs=jobs, runs=tmp_path)
+
+
 def sitting(configs, folder, seconds, jobs=1):
     """What is finished and what is said, when so many seconds are given."""
     lines = []

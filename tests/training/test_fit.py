@@ -22,6 +22,7 @@ from torch import nn
 from ltkd import ConfigError, DataError, Interrupted, ResultWarning, Run, RunConfig, RunError, fit
 from ltkd.datasets import load
 from ltkd.datasets.normalization import Normalizer
+from ltkd.reproduce.sweep import sweep
 from ltkd.runs import checkpoint_bytes
 from ltkd.training import fit as training
 
@@ -780,15 +781,57 @@ def test_a_student_that_masks_what_its_teacher_does_not_is_told_so(tmp_path, dat
         fit_quietly(noise_config(method="kd"), tmp_path, student=student, teacher=small_network(), dataset=dataset)
 
 
+@pytest.mark.parametrize("state", [3, [], "ok", {}, {"history": []}, {"student": {}, "method": {}}], ids=str)
+def test_a_checkpoint_that_holds_something_else_is_named(state, tmp_path):
+    run = Run.open(digits_config(method="ce", epochs=1), tmp_path)
+    run.start()
+    run.save_checkpoint(checkpoint_bytes(state))
+    with pytest.raises(
+        RunError, match=r"checkpoint\.pt is no training state of this run .*; remove it to train"
+    ) as error:
+        fit_quietly(run.config, tmp_path)
+    assert "\n" not in str(error.value)
+
+
 def test_a_device_that_is_not_there_is_answered_with_those_that_are():
     with pytest.raises(ConfigError, match=r"cuda:99.*cpu"):
         training.pick_device("cuda:99")
 
 
-@pytest.mark.parametrize("name", ["gpu", "", "cpu:x"])
+@pytest.mark.parametrize("name", ["gpu", "", "cpu:x", None, True, 0.5])
 def test_a_device_of_no_kind_is_an_error(name):
     with pytest.raises(ConfigError, match="device"):
         training.pick_device(name)
+
+
+WRONG_ARGUMENTS = {
+    "device": ["cuda:99", "gpu", "", None, True],
+    "workers": [-1, "3", 1.5, True],
+    "cache": ["ram", "", None],
+    "compile": ["yes", None, 1],
+    "progress": ["no"],
+    "retrain": ["yes"],
+    "weights": [None],
+    "until": ["soon", float("nan"), float("inf"), True],
+    "callbacks": [3, [3], print],
+    "runs": ["", 3, True],
+    "data_root": ["", 3],
+    "config": [None, {}, "ce"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG_ARGUMENTS)
+def test_a_wrong_argument_is_refused_though_the_run_is_finished(name, store):
+    config = digits_config(method="kd")
+    before = {path.name for path in store.iterdir()}
+    for value in WRONG_ARGUMENTS[name]:
+        given = {"config": config, "runs": store, "device": "cpu", "progress": False} | {name: value}
+        for train in (lambda config, **where: fit(config, **where), lambda config, **where: sweep([config], **where)):
+            with about(value), pytest.raises(ConfigError) as error:
+                train(**given)
+            assert "\n" not in str(error.value)
+    assert fit(config, runs=store, device=torch.device("cpu"), workers=np.int64(2), until=time.time()).finished
+    assert {path.name for path in store.iterdir()} == before
 
 
 def test_the_cpu_is_always_there():
