@@ -67,6 +67,13 @@ def other_result(folder, **changes):
     (folder / "result.json").write_text(json.dumps(sealed(result, files)))
 
 
+def other_config(folder, **fields):
+    """Store a run with other fields of its config."""
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | fields))
+    other_result(folder)  # stored together with this config
+
+
 def class_folders(folder, counts):
     """Random images of 8 x 8 pixels: so many training images of each class, and two for testing."""
     rng = np.random.default_rng(0)

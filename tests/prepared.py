@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import pandas as pd
 import torch
 from helpers import random_dataset
 
@@ -27,6 +28,9 @@ class Untrained:
 
     config: RunConfig
     data: LongTailedDataset
+    class_counts = COUNTS
+    result = {"last": {"all": 50.0}}
+    history = pd.DataFrame([{"train_all": 50.0}])
 
     def model(self, network=None):
         if network is not None:

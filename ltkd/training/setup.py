@@ -192,7 +192,7 @@ def prepare(
         compiled=compiled,
         modes=[compiled],
         before={role: run.config.name for role, run in (before or {}).items()},
-        teacher_scores=scored(teachers, before or {}, data, partial(loader, augmentation="none")),
+        teacher_scores=scored(teachers, before or {}, data, partial(loader, augmentation="none"), config.teacher),
         in_evaluation=in_evaluation,
     )
 

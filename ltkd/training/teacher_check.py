@@ -13,6 +13,7 @@ from ..datasets import ImageFiles, ImageSet, LongTailedDataset
 from ..errors import TeacherWarning, warn
 from ..runs import Run, predict
 from .loaders import DeviceLoader, StreamingLoader
+from .logits_check import teacher_called, without_softmax, wrong_logits
 
 SAMPLED_IMAGES = 2000  # of each half, so that a large teacher does not take longer than its student
 NEAR_CHANCE = 0.05  # of the way from chance to 100 %
@@ -27,12 +28,13 @@ def scored(
     before: Mapping[str, Run],
     data: LongTailedDataset,
     loader: Callable[[Images], DeviceLoader | StreamingLoader],
+    given: str | None,
 ) -> dict[str, Scores]:
     """The scores of each teacher of all classes: {name: {"train": scores, "test": scores, "remarks": [sentence]}}.
 
     A teacher that was trained here has the scores of its run. One that was handed over is tested on at most
-    SAMPLED_IMAGES training and test images, without augmentation. loader: of images, without augmentation. Each remark
-    is a TeacherWarning too.
+    SAMPLED_IMAGES training and test images, without augmentation. loader: of images, without augmentation. given: the
+    config's `teacher`. Each remark is a TeacherWarning too. Raises RunError for a teacher that returns no logits.
     """
     found = {}
     for name, network in teachers.items():
@@ -41,7 +43,7 @@ def scored(
                 continue
             found[name] = _of_run(before[name])
         else:
-            found[name] = _of_module(network, data, loader)
+            found[name] = _of_module(network, teacher_called(name, given), data, loader)
         for remark in found[name]["remarks"] if distributed.is_first() else ():
             warn(f"the {name}: {remark}", TeacherWarning)
     return found
@@ -55,7 +57,7 @@ def _of_run(run: Run) -> Scores:
 
 
 def _of_module(
-    network: nn.Module, data: LongTailedDataset, loader: Callable[[Images], DeviceLoader | StreamingLoader]
+    network: nn.Module, called: str, data: LongTailedDataset, loader: Callable[[Images], DeviceLoader | StreamingLoader]
 ) -> Scores:
     class_counts = data.class_counts.cpu().numpy()
     halves: dict[str, Any] = {}
@@ -63,6 +65,8 @@ def _of_module(
     for half in ("train", "test"):
         images = sampled(getattr(data, half))
         logits, labels = predict(network, loader(images).plain()), images.labels.numpy()
+        if wrong := int(without_softmax(torch.from_numpy(logits)).sum()):
+            raise wrong_logits(called, wrong, len(labels))
         halves[half] = {"images": len(labels), **metrics.scores(metrics.count(logits, labels), class_counts)}
         answers.append((logits.argmax(1), labels))
     balanced: float = halves["test"]["balanced"]

@@ -1,11 +1,11 @@
 """The runs browser lists all readable runs, and its figures show the numbers of the chosen rows."""
 
-import json
 import shutil
 import time
 
 import numpy as np
 import pytest
+from helpers import other_config
 
 from ltkd import LtkdError, Run, metrics, runs
 from ltkd.explore import recorded, widgets
@@ -181,8 +181,7 @@ def test_sources_are_runs_a_dict_and_the_name_of_a_recording(store, recording):
 def test_different_settings_have_different_names_and_are_not_averaged(store, tmp_path, field, value):
     run = Run.load(next(store.glob("*-ltkd-s0-*")))
     folder = shutil.copytree(run.folder, tmp_path / "other")
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {field: value}))
+    other_config(folder, **{field: value})
     settings = list(RunList([run, Run.load(folder)]).table["setting"])
     assert len(set(settings)) == 2 and str(value) in settings[1]
 
@@ -193,8 +192,7 @@ def crossed(store, tmp_path):
     for run in (Run.load(folder) for folder in store.glob("*-ltkd-s?-*")):
         for subset in (0, 1):
             folder = shutil.copytree(run.folder, tmp_path / f"{run.config.seed}{subset}")
-            config = json.dumps(run.config.to_dict() | {"subset_seed": subset})
-            (folder / "config.json").write_text(config)
+            other_config(folder, subset_seed=subset)
     return tmp_path
 
 
@@ -217,7 +215,7 @@ def test_long_profiles_are_short_in_names_but_stay_different(store, tmp_path):
     run, found = Run.load(next(store.glob("*-kd-s0-*"))), []
     for counts in ([90] * 10, [80] * 10, [80] * 9 + [70]):
         folder = shutil.copytree(run.folder, tmp_path / f"{sum(counts)}")
-        (folder / "config.json").write_text(json.dumps(run.config.to_dict() | {"profile": counts}))
+        other_config(folder, profile=counts)
         found.append(Run.load(folder))
     assert list(RunList([run, found[0]]).runs) == ["kd exp", "kd 90, 90, 90, …"]
     assert len(set(RunList(found).table["setting"])) == 3
