@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from .._support.storage import TEMPORARY, alone, project_folder
+from .._support.storage import TEMPORARY, alone, expanded, project_folder
 from ..errors import ConfigError, DataError, unknown
 from . import large
 from .decoding import resize
@@ -118,7 +118,7 @@ def check_name(name: str) -> None:
 
 def data_root(root: str | os.PathLike[str] | None = None) -> Path:
     """The folder in which data sets are looked for: `root`, else LTKD_DATA, else data/downloads of the project."""
-    return Path(root or os.environ.get("LTKD_DATA") or _downloads()).expanduser()
+    return expanded(root or os.environ.get("LTKD_DATA") or _downloads())
 
 
 def _downloads() -> Path:
