@@ -32,12 +32,15 @@ def project_folder() -> Path:
 
 def cache_folder() -> Path:
     """The folder of all caches: LTKD_CACHE, else `ltkd` in the user's cache folder."""
-    if named := os.environ.get("LTKD_CACHE"):
-        return Path(named)
+    return expanded(os.environ.get("LTKD_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "ltkd")
+
+
+def expanded(path: str | os.PathLike[str]) -> Path:
+    """The path with the user's home folder in place of `~`. Raises RunError if there is none."""
     try:
-        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ltkd"
+        return Path(path).expanduser()
     except RuntimeError as error:
-        raise RunError("this user has no home folder for the cache; set LTKD_CACHE to a folder") from error
+        raise RunError(f"{path} lies in a home folder, which this system does not know; name another folder") from error
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
@@ -75,13 +78,14 @@ def unseal(sealed: bytes, owner: str) -> bytes:
 def chosen_folder(name: str, given: str | os.PathLike[str] | None, variable: str, default: Path) -> Path:
     """The folder that the caller gave as the argument `name`, else that of the environment variable, else the default.
 
-    Raises ConfigError if the caller gave an empty text, or no path at all: it might have been meant for another folder.
+    Raises ConfigError if the caller gave an empty text, or no path at all: it might have been meant for another folder;
+    RunError for an unknown home folder.
     """
     if given is not None and not (isinstance(given, str | os.PathLike) and os.fspath(given)):
         raise ConfigError(
             f"{name} = {shown(given)}: must be the path of a folder; leave it out for {variable} or {default}"
         )
-    return Path(given or os.environ.get(variable) or default).expanduser()
+    return expanded(given or os.environ.get(variable) or default)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:

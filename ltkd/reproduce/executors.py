@@ -1,5 +1,6 @@
 """Where the runs of a sweep are trained: in this process, or in worker processes."""
 
+import multiprocessing
 import os
 import threading
 import time
@@ -68,7 +69,8 @@ class Processes:
             # loky replaces a worker that uses much memory between two runs; the user need not know.
             warnings.filterwarnings("ignore", "A worker was restarted", module="loky")
             threads = max(1, torch.get_num_threads() // self.slots)
-            self._pool = ProcessPoolExecutor(self.slots, initializer=_begin, initargs=(threads, os.getpid()))
+            how = threads, multiprocessing.get_start_method(), os.getpid()
+            self._pool = ProcessPoolExecutor(self.slots, initializer=_begin, initargs=how)
         return self._pool
 
 
@@ -83,10 +85,12 @@ def result_of(future: Future) -> Any:
         )
 
 
-def _begin(threads: int, parent: int) -> None:
+def _begin(threads: int, start_method: str, parent: int) -> None:
     """Set up a worker process."""
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore", ResultWarning)  # the report of a run has its remarks
+    # loky sets a method of its own, with which the processes that decode images cannot be started.
+    multiprocessing.set_start_method(start_method, force=True)
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 

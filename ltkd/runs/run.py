@@ -72,7 +72,7 @@ class Run:
         Raises RunError if its folder cannot be read or holds another run.
         """
         folder = runs_folder(runs) / config.name
-        if (folder / "config.json").is_file():
+        if os.path.isfile(folder / "config.json"):
             run = cls.load(folder)
             if run.config.id != config.id:
                 raise RunError(
@@ -118,23 +118,23 @@ class Run:
 
     def start(self) -> None:
         """Create the run's folder with its config.json, unless they are there."""
-        if not (self.folder / "config.json").is_file():
+        if not os.path.isfile(self.folder / "config.json"):
             write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
 
     @property
     def finished(self) -> bool:
         """True if the run has a result."""
-        return (self.folder / "result.json").is_file()
+        return os.path.isfile(self.folder / "result.json")
 
     @property
     def has_weights(self) -> bool:
         """True if the student's weights are stored. Other runs can build on this run only then."""
-        return (self.folder / "student.safetensors").is_file()
+        return os.path.isfile(self.folder / "student.safetensors")
 
     @property
     def has_logits(self) -> bool:
         """True if the test logits are stored."""
-        return (self.folder / "logits.npz").is_file()
+        return os.path.isfile(self.folder / "logits.npz")
 
     @property
     def finished_at(self) -> float:
@@ -254,7 +254,7 @@ class Run:
         file cannot be read, is damaged or belongs to another run.
         """
         path = self.folder / "checkpoint.pt"
-        if not path.is_file() or (self.finished and path.stat().st_mtime <= self.finished_at):
+        if not os.path.isfile(path) or (self.finished and path.stat().st_mtime <= self.finished_at):
             return None
         data = read_bytes(path)
         try:
@@ -310,7 +310,7 @@ class Run:
         """The decoded content of one of the run's files. Raises RunError if the file is missing, cannot be read, is not
         the one that was stored with the result, or if `decode` fails."""
         path = self.folder / name
-        if not path.is_file():
+        if not os.path.isfile(path):
             raise RunError(f"{path} is missing; {self._why_missing(name)}")
         data, result = read_bytes(path), self.result if name != "result.json" and self.finished else {}
         try:

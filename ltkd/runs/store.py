@@ -1,5 +1,6 @@
 """Reading all runs of a folder that holds one folder per run."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -62,8 +63,17 @@ def _candidates(folder: Folders) -> Iterator[Path]:
     for place in map(runs_folder, folder if isinstance(folder, list | tuple) else [folder]):
         if place.is_file():
             raise RunError(f"{place} is a file: {_IMPORT.format(file=place)}")
-        yield from (path.parent for path in sorted(place.glob("[!.]*/config.json")))
+        if place.is_dir() and not _is_open(place):
+            raise RunError(f"{place} cannot be read; make it readable, or choose another folder")
+        for path in sorted(place.glob("[!.]*/")):
+            # A closed folder may be a run: its error names it.
+            if not _is_open(path) or (path / "config.json").exists():
+                yield path
         yield from sorted(place.glob("*.zip"))
+
+
+def _is_open(folder: Path) -> bool:
+    return os.access(folder, os.R_OK | os.X_OK)
 
 
 def _load(path: Path) -> Run:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ltkd._support.storage import alone, cache_folder, chosen_folder, write_bytes
+from ltkd._support.storage import alone, cache_folder, chosen_folder, seal, unseal, write_bytes
+from ltkd.datasets.registry import data_root
 from ltkd.errors import ConfigError, RunError
+from ltkd.runs import runs_folder
 
 NO_SPACE = OSError(errno.ENOSPC, "No space left on device")
 
@@ -79,6 +81,36 @@ def test_a_folder_that_is_a_file_is_named(tmp_path):
 def test_ltkd_cache_names_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("LTKD_CACHE", os.fspath(tmp_path))
     assert cache_folder() == tmp_path
+
+
+PLACES = {"LTKD_CACHE": cache_folder, "LTKD_RUNS": runs_folder, "LTKD_DATA": data_root}
+
+
+@pytest.mark.parametrize("variable", PLACES)
+def test_a_folder_may_lie_in_a_home_folder_and_an_unknown_one_is_told(monkeypatch, tmp_path, variable):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv(variable, "~/here")
+    assert PLACES[variable]() == tmp_path / "here"
+    monkeypatch.setenv(variable, "~nobody-of-this-name/here")
+    with pytest.raises(RunError, match=r"~nobody-of-this-name/here lies in a home folder.*name another folder"):
+        PLACES[variable]()
+
+
+def test_a_user_without_a_home_folder_is_asked_for_another_folder(monkeypatch):
+    for name in ("LTKD_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # what it does where the system knows no home
+    with pytest.raises(RunError, match=r"~/\.cache/ltkd lies in a home folder"):
+        cache_folder()
+
+
+@pytest.mark.parametrize("damage", [b"", b"a", b"\n", b"state", b"\xff" * 80])
+def test_what_was_not_sealed_is_not_unsealed(damage):
+    sealed = seal(b"state", "run")
+    assert unseal(sealed, "run") == b"state"
+    for data, owner in ((damage, "run"), (sealed + damage + b" ", "run"), (sealed, "other"), (sealed[:-1], "run")):
+        with pytest.raises(ValueError, match="not what was stored"):
+            unseal(data, owner)
 
 
 # --- one process at a time ---

@@ -325,6 +325,27 @@ def test_a_run_with_a_damaged_result_is_passed_over_as_a_stranger(own_copy, stor
     assert "result.json" in str(why)
 
 
+def test_a_folder_that_cannot_be_read_is_named_and_hides_no_other_run(own_copy, store, monkeypatch):
+    folder, real = own_copy.folder.parent, Path.read_bytes
+    other = shutil.copytree((kept := Run.open(digits_config(method="kd"), store)).folder, folder / kept.config.name)
+    closed = [own_copy.folder]
+
+    def refused(path):
+        if path.parent in closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)  # the tests may run as root, who may read all
+    monkeypatch.setattr("os.access", lambda path, mode: path not in closed)
+    found = runs.read_store(folder)
+    assert [run.folder for run in found.runs] == [other]
+    ((path, why),) = found.strangers.items()
+    assert path == own_copy.folder and "cannot be read (Permission denied)" in str(why) and "remove" not in str(why)
+    closed.append(folder)
+    with pytest.raises(RunError, match="cannot be read; make it readable, or choose another folder"):
+        runs.all_runs(folder)
+
+
 def test_a_run_from_before_a_revision_of_its_method_is_a_stranger(own_copy, monkeypatch):
     folder = own_copy.folder.parent
     assert [run.config.method for run in runs.all_runs(folder)] == ["ltkd"]

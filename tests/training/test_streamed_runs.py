@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from ltkd import ConfigError, RunConfig, fit
+from ltkd.reproduce.sweep import sweep
 
 SIZES = ((40, 30), (30, 52), (64, 64), (20, 24))
 CLASSES, TRAINING, TEST = ("ant", "bee", "cat"), (9, 5, 3), 3
@@ -40,6 +41,14 @@ def train(root, runs, workers=0, **settings):
     }
     config = RunConfig.make(dataset="places-lt", **small | settings)
     return fit(config, runs=runs, data_root=root, workers=workers, device="cpu", progress=False)
+
+
+@pytest.mark.slow
+def test_side_by_side_too_processes_decode_the_images(root, tmp_path):
+    alone = train(root, tmp_path / "alone")
+    where = {"runs": tmp_path / "together", "data_root": root, "device": "cpu", "report": None}
+    (together,) = sweep([alone.config], jobs=2, workers=2, **where)
+    assert np.array_equal(alone.logits, together.logits)
 
 
 @pytest.mark.slow
