@@ -39,9 +39,7 @@ class ImageFiles:
     def __init__(self, paths: np.ndarray | Sequence[str | os.PathLike[str]], labels: Indices, image_size: int) -> None:
         if not (isinstance(paths, np.ndarray) and paths.dtype.kind == "S"):
             paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
-        self.paths, self.labels, self.image_size = paths, torch.as_tensor(labels).long(), image_size
-        if len(self.paths) != len(self.labels):
-            raise ConfigError(f"{len(self.paths)} paths with {len(self.labels)} labels; give one label a path")
+        self.paths, self.labels, self.image_size = paths, class_numbers(labels, len(paths)), image_size
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -97,6 +95,25 @@ class ImageFiles:
         """
         drawn = np.random.default_rng(seed).permutation(len(self))[:n]
         return next(self.batches([torch.from_numpy(np.sort(drawn))]))
+
+
+def class_numbers(labels: Indices, images: int) -> Tensor:
+    """Labels as a LongTensor (N,). images: N. Raises ConfigError unless they are whole numbers from 0 on, one each."""
+    try:
+        numbers = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"labels {labels!r:.60} are no numbers; give each image the number of its class") from error
+    if numbers.ndim != 1 or len(numbers) != images:
+        raise ConfigError(
+            f"{images} images with labels of shape {tuple(numbers.shape)}: give one label an image, a whole number; "
+            f"LongTailedDataset.from_arrays also takes one-hot rows"
+        )
+    if images and (numbers.is_floating_point() or numbers.is_complex() or int(numbers.min()) < 0):
+        raise ConfigError(
+            f"labels must be whole numbers from 0 on, but these are {numbers.dtype} from {numbers.real.min():g} to "
+            f"{numbers.real.max():g}; remove images without a class"
+        )
+    return numbers.long()
 
 
 def unordered(images: Iterable[tuple[Any, int]]) -> str:

@@ -125,7 +125,7 @@ def test_other_files_labels_or_sizes_are_another_identity(files, tmp_path):
 
 
 def test_each_path_needs_a_label(files):
-    with pytest.raises(ConfigError, match="12 paths with 1 labels"):
+    with pytest.raises(ConfigError, match="12 images with labels of shape"):
         ImageFiles(files.paths, [0], SIDE)
 
 

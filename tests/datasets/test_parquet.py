@@ -211,4 +211,4 @@ def test_nothing_is_written_beside_other_parquet_files(noise, tmp_path):
 def test_images_on_disk_are_too_many_to_write(tmp_path):
     files = ImageFiles([tmp_path / "0.png"], [0], 8)
     with pytest.raises(ConfigError, match="too large to be packed"):
-        datasets.write_parquet(LongTailedDataset("big", files, files, ("a",)), tmp_path / "there")
+        datasets.write_parquet(LongTailedDataset("big", files, files, ("a", "b")), tmp_path / "there")
