@@ -3,7 +3,7 @@
 import io
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 from ..errors import DataError
 from .augmentation import Crop
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".tif", ".tiff"}
+FORMATS = {"AVIF", "BMP", "DIB", "GIF", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "TGA", "TIFF", "WEBP"}
 DAMAGE = (UnidentifiedImageError, Image.DecompressionBombError, OSError, ValueError, SyntaxError)
 MARGIN = 256 / 224  # for the middle of an image, the shorter side is scaled to this many times the square's
 AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random part: share of the image's area, width over height
@@ -25,7 +25,21 @@ TRIES = 10
 SIXTEEN_BITS = 65535.0
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}  # which convert() turns into these alone
 
+SHOWN = 3  # images named in an error about many
+
 ImageFile = str | os.PathLike[str] | io.BytesIO
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """The ends of the names of image files that are read, in lower case: of all common formats that Pillow reads."""
+    suffixes = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in suffixes.items() if name in FORMATS and name in Image.OPEN)
+
+
+def is_image(name: str) -> bool:
+    """True for the name of an image file."""
+    return os.path.splitext(name)[1].lower() in image_suffixes()
 
 
 @contextmanager
@@ -35,7 +49,16 @@ def opened(file: ImageFile, description: str | os.PathLike[str]) -> Iterator[Ima
         with Image.open(file) as image:
             yield image
     except DAMAGE as error:
-        raise DataError(f"{description} cannot be decoded ({error}); remove it or fetch it again") from error
+        raise DataError(f"{description} cannot be decoded ({reason(error)}); remove it or fetch it again") from error
+
+
+def reason(error: BaseException | None) -> str:
+    """Why an image cannot be decoded, in a few words."""
+    if isinstance(error, UnidentifiedImageError):
+        return "it is no image of a known kind"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return str(error) or type(error).__name__
 
 
 def rgb(image: Image.Image, white: float | None = None) -> Image.Image:
@@ -92,6 +115,43 @@ def decode(
     """
     with opened(file, description) as image:
         return resize(rgb(upright(image), white), image_size)
+
+
+def decode_all(
+    files: Sequence[tuple[ImageFile, str]], image_size: int | None, white: float | None = None
+) -> list[Image.Image]:
+    """`decode` for files with their descriptions. Raises one DataError about all that cannot be decoded."""
+    images, faults = [], []
+    for file, description in files:
+        try:
+            images.append(decode(file, description, image_size, white))
+        except DataError as error:
+            faults.append((description, reason(error.__cause__)))
+    refuse(faults, len(files))
+    return images
+
+
+def fault(file: str) -> tuple[str, str] | None:
+    """The file and why it cannot be decoded; None if it can."""
+    try:
+        with opened(file, file) as image:
+            image.load()
+    except DataError as error:
+        return file, reason(error.__cause__)
+    return None
+
+
+def refuse(faults: Sequence[tuple[str, str]], images: int) -> None:
+    """Raise DataError for images that cannot be decoded, if there are any. faults: names and reasons; images: of how
+    many."""
+    shown = [f"{name} cannot be decoded ({reason})" for name, reason in faults[:SHOWN]]
+    if len(faults) == 1:
+        raise DataError(f"{shown[0]}; remove it or fetch it again")
+    if faults:
+        more = f", and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+        raise DataError(
+            f"{len(faults)} of {images} images are damaged: {', '.join(shown)}{more}; remove them or fetch them again"
+        )
 
 
 def resize(image: Image.Image, image_size: int | None) -> Image.Image:

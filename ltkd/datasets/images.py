@@ -1,5 +1,7 @@
 """The two halves of a data set, held in memory as tensors, and their long-tailed version."""
 
+import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -13,6 +15,7 @@ from ..errors import ConfigError, DataError
 from . import arrays
 from .decoding import resize
 from .image_files import ImageFiles, Indices, class_numbers, unordered
+from .repeats import Contents, repeats
 
 Dataset = TypeVar("Dataset", bound="LongTailedDataset")
 
@@ -64,6 +67,11 @@ class ImageSet:
     def identity(self) -> tuple[Tensor, ...]:
         """Tensors that differ between any two different sets: the images and the labels."""
         return self.images, self.labels
+
+    def contents(self, half: str) -> Contents:
+        """The content of each image. half: what an image is called, before its number."""
+        keys = [hashlib.sha256(image).digest() for image in self.images.cpu().contiguous().numpy()]
+        return Contents(keys, self.labels.tolist(), lambda i: f"{half} image {i}")
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the images and their labels, in any order."""
@@ -120,7 +128,7 @@ class Source(NamedTuple):
     """All images of a data set before any subset is taken.
 
     found: in words, where the images are. uneven: the classes differ in size, so that one may have fewer images than a
-    profile asks for.
+    profile asks for. notes, doubts: as in LongTailedDataset.
     """
 
     train: ImageSet | ImageFiles
@@ -128,6 +136,8 @@ class Source(NamedTuple):
     class_names: tuple[str, ...]
     found: str
     uneven: bool = False
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,7 +146,8 @@ class LongTailedDataset:
 
     train, test: an ImageSet each, or ImageFiles if the images stay on disk. class_names: the C names, by label. source:
     in words, where the images were found. whole: the training images of all classes, if `train` has only some of them.
-    notes: sentences on what was read, which `check-data` prints. class_counts: LongTensor (C,), training images of each
+    notes: sentences on what was read, which `check-data` prints. doubts: sentences on images that come more than once,
+    which `load` and `fit` warn of; None: not looked for yet. class_counts: LongTensor (C,), training images of each
     class.
 
     Raises ConfigError for halves that are empty or of different sizes, for labels of C or more, and for two classes of
@@ -150,6 +161,7 @@ class LongTailedDataset:
     source: str = ""
     whole: ImageSet | ImageFiles | None = None
     notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] | None = None
     class_counts: Tensor = field(init=False)
 
     def __post_init__(self) -> None:
@@ -247,20 +259,35 @@ class LongTailedDataset:
 
 
 def checked(data: Dataset) -> Dataset:
-    """The same data set. Raises DataError for a class without training or test images."""
+    """The same data set. Warns of images that come more than once; raises DataError for a class without training or
+    test images."""
     check_classes(data.train, data.test, data.class_names, data.source or data.name)
+    if data.doubts is None:
+        train, test = _contents(data.train, "training"), _contents(data.test, "test")
+        object.__setattr__(data, "doubts", repeats(train, test, data.class_names))
+    for doubt in data.doubts or ():
+        warnings.warn(f"{data.name}: {doubt}", stacklevel=1)  # one place for all, so that Python says each once
     return data
 
 
+def _contents(images: ImageSet | ImageFiles, half: str) -> Contents:
+    return images.contents() if isinstance(images, ImageFiles) else images.contents(half)
+
+
 def check_classes(
-    train: ImageSet | ImageFiles, test: ImageSet | ImageFiles, class_names: Sequence[str], found: str
+    train: ImageSet | ImageFiles,
+    test: ImageSet | ImageFiles,
+    class_names: Sequence[str],
+    found: str,
+    notes: Sequence[str] = (),
 ) -> None:
-    """Raise DataError for a class without training or test images."""
+    """Raise DataError for a class without training or test images; `notes` may tell why it has none."""
     for half, images in (("training", train), ("test", test)):
         if empty := (images.counts(len(class_names)) == 0).nonzero().flatten().tolist():
             more = f", and so have {len(empty) - 1} more classes" if len(empty) > 1 else ""
             raise DataError(
                 f"class {class_names[empty[0]]!r} has no {half} images in {found}{more}; add some or remove the class"
+                + "".join(f" ({note})" for note in notes)
             )
 
 

@@ -23,7 +23,7 @@ from ..errors import ConfigError, DataError, unknown
 from . import large
 from .decoding import resize
 from .image_folders import read_folder
-from .images import LongTailedDataset, Size, Source, check_classes, image_set
+from .images import LongTailedDataset, Size, Source, check_classes, checked, image_set
 from .longtail import AS_IS, class_counts, longtail_indices
 from .parquet import parquet_files, read_parquet
 
@@ -101,16 +101,22 @@ def load(
     name = str(name)
     check_name(name)
     source = SOURCES[name].read(data_root(root), image_size) if name in SOURCES else read_folder(name, image_size)
-    check_classes(source.train, source.test, source.class_names, source.found)
+    check_classes(source.train, source.test, source.class_names, source.found, source.notes)
     available = source.train.counts(len(source.class_names)).numpy()
     counts = class_counts(profile, imbalance_factor, available, capped=source.uneven)
     kept = longtail_indices(source.train.labels, counts, seed)
-    return LongTailedDataset(name, source.train.subset(kept), source.test, source.class_names, source.found)
+    doubts = () if name in SOURCES else source.doubts  # what all papers use is not to be mended
+    train, notes = source.train.subset(kept), source.notes
+    data = LongTailedDataset(name, train, source.test, source.class_names, source.found, notes=notes, doubts=doubts)
+    return checked(data)
 
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` is a key of SOURCES or the path of a folder."""
     if name not in SOURCES and not (name and Path(name).is_dir()):
+        if Path(name).exists() or {os.sep, "/", "~"} & set(name):  # a path, not a name
+            what = "is a file, not a folder" if Path(name).exists() else "is not there"
+            raise ConfigError(f"the folder {name} {what} (from {Path.cwd()}); a data set of your own is a folder")
         raise ConfigError(
             f"{unknown('data set', name, SOURCES)}, or the path of a folder with train/<class>/* and test/<class>/*, "
             f"with lists, or with parquet files"

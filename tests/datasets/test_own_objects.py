@@ -13,6 +13,9 @@ from ltkd import ConfigError, DataError, RunConfig, fit
 from ltkd.datasets import ImageFiles, ImageSet, LongTailedDataset
 from ltkd.training.custom_objects import with_objects
 
+# In most of these, both halves are the same images.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(training images too|more than once|two classes)")
+
 NHWC = np.random.default_rng(0).integers(256, size=(6, 8, 8, 3), dtype=np.uint8)
 NCHW = torch.from_numpy(NHWC).permute(0, 3, 1, 2)
 LABELS = np.array([0, 0, 0, 1, 1, 2])
