@@ -23,7 +23,7 @@ from tqdm import tqdm
 from ..errors import ConfigError, LtkdError, RunError
 from . import decoding
 from .augmentation import Crop, streamed_crop
-from .inspection import inspect
+from .inspection import inspect, refuse_faults
 from .repeats import Contents
 
 Indices = Tensor | np.ndarray | Sequence[int]
@@ -74,7 +74,7 @@ class ImageFiles:
         """The content of each file. Raises DataError for files that are no images."""
         files = [os.fsdecode(path) for path in self.paths.tolist()]
         facts = inspect(files)
-        decoding.refuse([(file, each.fault) for file, each in zip(files, facts, strict=True) if each.fault], len(files))
+        refuse_faults(files, facts)
         return Contents([each.content for each in facts], self.labels.tolist(), files.__getitem__)
 
     def check(self) -> None:

@@ -3,50 +3,24 @@
 Its images lie in class folders, or two lists name them, or they lie in parquet files.
 """
 
-import codecs
-import json
 import os
-import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from .._support.fingerprint import digest
 from ..errors import ConfigError, DataError
 from .cache import cached
-from .decoding import SIXTEEN_BITS, decode_all, is_image, opened, refuse, white_of
+from .decoding import decode_all, is_image, opened
 from .image_files import ImageFiles
+from .image_lists import Half, Listing, composed, listed, text_of
 from .images import MEMORY, Source, image_set
-from .inspection import Facts, inspect
+from .inspection import Facts, inspect, notes_on, refuse_faults, white_of_all
 from .parquet import check_memory, parquet_files, parquet_version, read_parquet
 from .repeats import Contents, repeats
 
 TRAIN, TEST = ("train", "training"), ("test", "testing", "val", "valid", "validation")
 OF_SYSTEMS = {"__MACOSX", "@eaDir", "#recycle", "@Recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found"}
 ANNOTATIONS = "val_annotations.txt"  # TinyImageNet's own
-
-
-class Half(NamedTuple):
-    """The image files to train on, or those to test on, and their labels."""
-
-    paths: list[str]
-    labels: list[int]
-
-
-class Listing(NamedTuple):
-    """All image files of a data set, before any is decoded.
-
-    found: in words, where they are. passed: other files in the folders of the classes, which are passed over.
-    """
-
-    train: Half
-    test: Half
-    class_names: tuple[str, ...]
-    found: str
-    passed: tuple[str, ...] = ()
 
 
 def read_folder(place: str | os.PathLike[str], image_size: int | None = None) -> Source:
@@ -61,11 +35,13 @@ def read_folder(place: str | os.PathLike[str], image_size: int | None = None) ->
     place = Path(place)
     listing = _listing(place)
     if listing is None:
-        files = _parquet(place)
-        check_memory(place, files, image_size)
-        return read_parquet(place, files, image_size)
+        packed = _parquet(place)
+        check_memory(place, packed, image_size)
+        return read_parquet(place, packed, image_size)
     facts = _facts(listing)
-    white, notes = _white(listing, facts), _notes(listing, facts)
+    files = (*listing.train.paths, *listing.test.paths)
+    white = white_of_all(files, facts)
+    notes = (*([_passed_over(listing.passed)] if listing.passed else ()), *notes_on(files, facts))
     doubts = repeats(*_contents(place, listing, facts), listing.class_names)
     if image_size and _decoded_size(listing, image_size**2) > MEMORY:
         return streamed(listing, image_size, white=white)._replace(notes=notes, doubts=doubts)
@@ -123,7 +99,7 @@ def _facts(listing: Listing) -> list[Facts]:
     """The Facts of all images, those to train on first. Raises DataError about all that are no images."""
     files = [*listing.train.paths, *listing.test.paths]
     facts = inspect(files)
-    refuse([(file, each.fault) for file, each in zip(files, facts, strict=True) if each.fault], len(files))
+    refuse_faults(files, facts)
     return facts
 
 
@@ -138,49 +114,6 @@ def _contents(place: Path, listing: Listing, facts: Sequence[Facts]) -> tuple[Co
 
     n = len(listing.train.paths)
     return half(listing.train, facts[:n]), half(listing.test, facts[n:])
-
-
-def _white(listing: Listing, facts: Sequence[Facts]) -> float | None:
-    """The value of white in the images of more than 8 bits a channel; None if there are none.
-
-    Raises DataError if their values have no range, or if they are in colour, of which Pillow reads the upper 8 of 16
-    bits, and do not fill these.
-    """
-    deep = [each for each in facts if each.depth]
-    if not deep:
-        return None
-    first = (*listing.train.paths, *listing.test.paths)[facts.index(deep[0])]
-    try:
-        white = white_of(*_range(deep))
-    except ValueError as error:
-        raise DataError(f"{first} and others: {error}; write them as images of 8 bits") from error
-    if any(each.depth == "colour" for each in deep) and white < SIXTEEN_BITS:
-        raise DataError(
-            f"{first} and others are colour images of 16 bits a channel that use only the lower ones, up to "
-            f"{_range(deep)[1]:g}; write them as images of 8 bits"
-        )
-    return white
-
-
-def _range(deep: Sequence[Facts]) -> tuple[float, float]:
-    return float(np.min([each.low for each in deep])), float(np.max([each.high for each in deep]))  # NaN stays NaN
-
-
-def _notes(listing: Listing, facts: Sequence[Facts]) -> tuple[str, ...]:
-    """Sentences on how the images are read."""
-    files = (*listing.train.paths, *listing.test.paths)
-    several = [file for file, each in zip(files, facts, strict=True) if each.frames > 1]
-    deep = [each for each in facts if each.depth]
-    notes = [_passed_over(listing.passed)] if listing.passed else []
-    if several:
-        notes.append(f"{len(several)} files have several images, first {several[0]}: of each, the first image is taken")
-    if deep:
-        low, high = _range(deep)
-        notes.append(
-            f"{len(deep)} images have more than 8 bits a channel, with values from {low:g} to {high:g}: 0 becomes "
-            f"black, {white_of(low, high):g} white"
-        )
-    return tuple(notes)
 
 
 def _passed_over(files: Sequence[str]) -> str:
@@ -272,10 +205,10 @@ def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
         files = sorted(_files_under(entry.path, above), key=lambda file: file.split(os.sep))
         images = [file for file in files if is_image(file)]
         if class_of is None:
-            by_class.setdefault(_composed(entry.name), [])  # a class without images is to be named
+            by_class.setdefault(composed(entry.name), [])  # a class without images is to be named
         passed += [file for file in files if not is_image(file)]
         for file in images:
-            name = _composed(entry.name) if class_of is None else class_of.get(os.path.basename(file))
+            name = composed(entry.name) if class_of is None else class_of.get(os.path.basename(file))
             if name is not None:
                 by_class.setdefault(name, []).append(file)
     return by_class, passed
@@ -283,7 +216,7 @@ def _by_class(split: Path) -> tuple[dict[str, list[str]], list[str]]:
 
 def _annotations(file: Path) -> dict[str, str]:
     """The class of each image of TinyImageNet's own val/, by the image's name."""
-    rows = [line.split("\t") for line in _text(file).splitlines() if line.strip()]
+    rows = [line.split("\t") for line in text_of(file).splitlines() if line.strip()]
     if bad := next((row for row in rows if len(row) < 2), None):
         raise DataError(f"{file}: the line {bad[0]!r} is not an image, a tab and its class; fetch the file again")
     return {row[0]: row[1] for row in rows}
@@ -309,142 +242,3 @@ def _entries(folder: str | os.PathLike[str]) -> list[os.DirEntry[str]]:
             return sorted((e for e in entries if e.name[0] != "." and e.name not in OF_SYSTEMS), key=lambda e: e.name)
     except OSError as error:
         raise DataError(f"{folder} cannot be read ({error.strerror}); allow it, or remove the folder") from error
-
-
-def _composed(name: str) -> str:
-    return unicodedata.normalize("NFC", name)
-
-
-# --- lists -------------------------------------------------------------------------------------------------------
-
-
-class _List(NamedTuple):
-    """paths, classes: of each image, as written in the file. names: {class: its name}, if the file has them."""
-
-    file: Path
-    paths: list[str]
-    classes: list[str]
-    names: dict[str, str]
-
-
-def listed(train_file: Path, test_file: Path, folders: Sequence[Path], hint: str = "") -> Listing:
-    """The images that two lists name, line by line: `path class`, the class a whole number from 0 on or its name.
-
-    A list may also be a JSON file of annotations like iNaturalist's. folders: where the paths may begin. hint: ends the
-    error about missing images. Raises DataError for a file that cannot be read, and for images that are missing.
-    """
-    train, test = (_read_json(file) if file.suffix == ".json" else _read_text(file) for file in (train_file, test_file))
-    for each in (train, test):
-        if not each.paths:
-            raise DataError(f"{each.file} names not a single image; write one a line: `path class`")
-    label_of, names = _classes(train)
-    if strangers := set(test.classes) - set(label_of):
-        path, stranger = next((p, c) for p, c in zip(test.paths, test.classes, strict=True) if c in strangers)
-        raise DataError(f"{test_file}: {path} is of class {stranger!r}, but {train_file} has no image of that class")
-    first, second = (Half(_located(x, folders, hint), [label_of[c] for c in x.classes]) for x in (train, test))
-    found = f"the lists {train_file.name} and {test_file.name} in {train_file.parent}"
-    return Listing(first, second, names, found)
-
-
-def _read_text(file: Path) -> _List:
-    paths, classes = [], []
-    for number, line in enumerate(_text(file).splitlines(), 1):
-        if not line.strip():
-            continue
-        parts = line.strip().rsplit("\t" if "\t" in line else None, 1)
-        if len(parts) != 2:
-            raise DataError(f"{file}, line {number}: {line!r} is not a path and a class; write `path class`")
-        paths.append(parts[0].lstrip("/"))
-        classes.append(_composed(parts[1]))
-    return _List(file, paths, classes, {})
-
-
-def _text(file: Path) -> str:
-    """The text of a file, without the mark that Windows puts at its beginning. Names may be in any encoding."""
-    data = file.read_bytes()
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        return data.decode("utf-16", errors="replace")
-    return data.decode("utf-8-sig", errors="surrogateescape")
-
-
-def _read_json(file: Path) -> _List:
-    try:
-        record: dict[str, Any] = json.loads(_text(file))
-        path_of = {image["id"]: image["file_name"].lstrip("/") for image in record["images"]}
-        pairs = [(path_of[row["image_id"]], str(row["category_id"])) for row in record["annotations"]]
-        names = {str(row["id"]): row["name"] for row in record.get("categories", ())}
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataError(f"{file} cannot be read as annotations ({error!r}); fetch it again") from error
-    return _List(file, [path for path, _ in pairs], [name for _, name in pairs], names)
-
-
-def _classes(train: _List) -> tuple[dict[str, int], tuple[str, ...]]:
-    """The label of each class as it is written, and the names of all classes."""
-    written = sorted(set(train.classes))
-    numbered = [c for c in written if c.lstrip("-").isdecimal()]
-    if not numbered:
-        return {c: label for label, c in enumerate(written)}, tuple(written)
-    if len(numbered) < len(written):
-        name = next(c for c in written if c not in numbered)
-        raise DataError(f"{train.file} has classes by number and by name ({name!r}); write all of them in one way")
-    numbers = sorted(int(c) for c in written)
-    if wrong := next((pair for pair in enumerate(numbers) if pair[0] != pair[1]), None):
-        raise DataError(
-            f"{train.file}: class {wrong[1]} comes where class {wrong[0]} should; the numbers of the classes must run "
-            f"from 0 on without a gap, each with an image"
-        )
-    label_of = {c: int(c) for c in written}
-    return label_of, _names(train, label_of)
-
-
-def _names(train: _List, label_of: dict[str, int]) -> tuple[str, ...]:
-    """The names of numbered classes: those in the list; else of the folders, if each class has one of its own; else the
-    numbers."""
-    if len(set(train.names.values())) == len(label_of) == len(train.names):
-        return tuple(train.names[c] for c in sorted(label_of, key=label_of.__getitem__))
-    folders = [path.rpartition("/")[0] for path in train.paths]
-    pairs = set(zip(train.classes, folders, strict=True))
-    if not len(pairs) == len(set(folders)) == len(label_of) > 1:
-        return tuple(str(label) for label in range(len(label_of)))
-    shared = len(os.path.commonpath(set(folders)))
-    return tuple(folder[shared:].lstrip("/") for _, folder in sorted(pairs, key=lambda pair: label_of[pair[0]]))
-
-
-def _located(one: _List, folders: Sequence[Path], hint: str) -> list[str]:
-    """The paths of a list below the folder in which they begin."""
-    first = Path(one.paths[0])
-    start = max(folders, key=lambda f: ((f / first).is_file(), (f / first.parts[0]).exists()))  # of equals, the first
-    paths = _as_on_disk([os.path.join(start, path) for path in one.paths])
-    if missing := _missing(paths):
-        more = f"; {hint}" if hint else "; unpack them, or take them off the list"
-        raise DataError(
-            f"{len(missing)} of the {len(paths)} images in {one.file} are missing, first {missing[0]}{more}"
-        )
-    return paths
-
-
-def _as_on_disk(paths: Sequence[str]) -> list[str]:
-    """The paths as the disk spells them, where a list writes é as one character and the disk as two, or the other way
-    round."""
-
-    @cache
-    def spelled(path: str) -> str:
-        if not path or os.path.lexists(path):
-            return path
-        folder, _, name = path.rpartition("/")
-        folder = spelled(folder)
-        return f"{folder}/{composed(folder).get(_composed(name), name)}"
-
-    @cache
-    def composed(folder: str) -> dict[str, str]:
-        return {_composed(name): name for name in os.listdir(folder)} if os.path.isdir(folder) else {}
-
-    return [path if path.isascii() else spelled(path) for path in paths]
-
-
-def _missing(paths: Sequence[str]) -> list[str]:
-    """The paths without a file. Each folder is read once: on a network drive, one question a file takes minutes."""
-    split = [path.rpartition("/") for path in paths]
-    folders = {folder for folder, _, _ in split}
-    inside = {folder: set(os.listdir(folder)) if os.path.isdir(folder) else set() for folder in folders}
-    return [path for path, (folder, _, name) in zip(paths, split, strict=True) if name not in inside[folder]]

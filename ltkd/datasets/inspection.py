@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from .._support.fingerprint import digest
 from .._support.storage import cache_folder, write_bytes
-from ..errors import LtkdError
-from .decoding import DAMAGE, is_deep, reason
+from ..errors import DataError, LtkdError
+from .decoding import DAMAGE, SIXTEEN_BITS, is_deep, reason, refuse, white_of
 
 FORMAT = 1  # raise it when other things are found in the same file
 MANY = 2000  # files, from which on a progress bar is shown
@@ -66,6 +66,53 @@ def inspect(files: Sequence[str]) -> list[Facts]:
     return [found[i] if i in found else _known[path][1] for i, path in enumerate(paths)]
 
 
+def refuse_faults(names: Sequence[str], facts: Sequence[Facts]) -> None:
+    """Raise one DataError about all files that are no images."""
+    refuse([(name, each.fault) for name, each in zip(names, facts, strict=True) if each.fault], len(names))
+
+
+def white_of_all(names: Sequence[str], facts: Sequence[Facts]) -> float | None:
+    """The value of white in the images of more than 8 bits a channel; None if there are none.
+
+    Raises DataError if their values have no range, or if they are in colour, of which Pillow reads the upper 8 of 16
+    bits, and do not fill these.
+    """
+    deep = [each for each in facts if each.depth]
+    if not deep:
+        return None
+    first = names[facts.index(deep[0])]
+    try:
+        white = white_of(*_range(deep))
+    except ValueError as error:
+        raise DataError(f"{first} and others: {error}; write them as images of 8 bits") from error
+    if any(each.depth == "colour" for each in deep) and white < SIXTEEN_BITS:
+        raise DataError(
+            f"{first} and others are colour images of 16 bits a channel that use only the lower ones, up to "
+            f"{_range(deep)[1]:g}; write them as images of 8 bits"
+        )
+    return white
+
+
+def notes_on(names: Sequence[str], facts: Sequence[Facts]) -> tuple[str, ...]:
+    """Sentences on how the images are read."""
+    several = [name for name, each in zip(names, facts, strict=True) if each.frames > 1]
+    deep = [each for each in facts if each.depth]
+    notes = list[str]()
+    if several:
+        notes.append(f"{len(several)} files have several images, first {several[0]}: of each, the first image is taken")
+    if deep:
+        low, high = _range(deep)
+        notes.append(
+            f"{len(deep)} images have more than 8 bits a channel, with values from {low:g} to {high:g}: 0 becomes "
+            f"black, {white_of(low, high):g} white"
+        )
+    return tuple(notes)
+
+
+def _range(deep: Sequence[Facts]) -> tuple[float, float]:
+    return float(np.min([each.low for each in deep])), float(np.max([each.high for each in deep]))  # NaN stays NaN
+
+
 def _stamp(file: str) -> Stamp | None:
     try:
         stat = os.stat(file)
@@ -82,6 +129,11 @@ def _facts(path: str) -> Facts:
             data = file.read()
     except OSError as error:
         return Facts("", fault="a link to a file that is not there" if os.path.islink(path) else str(error.strerror))
+    return facts_of(data)
+
+
+def facts_of(data: bytes) -> Facts:
+    """The Facts of an image file, given as its bytes."""
     content = hashlib.sha256(data).hexdigest()
     try:
         return _of_image(data)._replace(content=content)

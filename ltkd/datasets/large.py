@@ -9,7 +9,8 @@ from pathlib import Path
 
 from ..errors import DataError
 from .decoding import is_image
-from .image_folders import class_folders, listed, streamed
+from .image_folders import class_folders, streamed
+from .image_lists import listed
 from .images import Size, Source
 
 IMAGE_SIZE = 224

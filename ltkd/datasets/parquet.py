@@ -5,21 +5,19 @@ is an image: a column `img` or `image` of encoded bytes, and a column `fine_labe
 class names stand in the metadata.
 """
 
-import hashlib
 import io
 import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-import torch
 from PIL import Image
 from torch import Tensor
 
@@ -29,7 +27,7 @@ from ..errors import ConfigError, DataError
 from .cache import cached
 from .decoding import decode, decode_all
 from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
-from .inspection import inspect
+from .inspection import facts_of, inspect, notes_on, refuse_faults, white_of_all
 from .repeats import Contents, repeats
 
 IMAGE_COLUMNS = ("img", "image")
@@ -120,40 +118,57 @@ def _check_shards(files: list[Path]) -> None:
         )
 
 
+class _Rows(NamedTuple):
+    """One half: each image as its bytes, what it is called in a sentence, and its label; the names of the classes."""
+
+    images: list[bytes]
+    called: list[str]
+    labels: np.ndarray
+    names: tuple[str, ...] | None
+
+
 def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | None) -> Source:
-    (train, names, rows), (test, own_names, test_rows) = (_read_half(half, image_size) for half in halves)
-    if names is None:
-        names = tuple(str(c) for c in range(int(train.labels.max()) + 1))
-    elif own_names:
-        test = replace(test, labels=_renumbered(test.labels, own_names, names, halves[1][0]))
-    for split in (train, test):
-        if int(split.labels.max()) >= len(names):
+    train, test = map(_rows, halves)
+    names = train.names or tuple(str(c) for c in range(int(train.labels.max(initial=0)) + 1))
+    if train.names and test.names:
+        test = test._replace(labels=_renumbered(test.labels, test.names, names, halves[1][0]))
+    for half in (train, test):
+        if half.labels.max(initial=0) >= len(names):
             raise DataError(
                 f"{place} has labels outside of 0 to {len(names) - 1}; the training files name {len(names)} classes"
             )
-    return Source(train, test, names, f"parquet files in {place}", doubts=repeats(rows, test_rows, names))
+    called, n = [*train.called, *test.called], len(train.called)
+    facts = [facts_of(data) for data in (*train.images, *test.images)]
+    refuse_faults(called, facts)
+    files = [(io.BytesIO(data), name) for data, name in zip((*train.images, *test.images), called, strict=True)]
+    images, keys = decode_all(files, image_size, white_of_all(called, facts)), [each.content for each in facts]
+    contents = (
+        Contents(keys[:n], train.labels.tolist(), train.called.__getitem__),
+        Contents(keys[n:], test.labels.tolist(), test.called.__getitem__),
+    )
+    return Source(
+        image_set(images[:n], train.labels),
+        image_set(images[n:], test.labels),
+        names,
+        f"parquet files in {place}",
+        notes=notes_on(called, facts),
+        doubts=repeats(*contents, names),
+    )
 
 
-def _read_half(files: list[Path], image_size: int | None) -> tuple[ImageSet, tuple[str, ...] | None, Contents]:
-    """The images of several files, the names of the classes, and the content of the rows."""
-    images, names = list[tuple[io.BytesIO, str]](), None
-    labels = np.zeros(0, np.int64)
+def _rows(files: list[Path]) -> _Rows:
+    """The images of several files, numbered as the first file that names its classes does."""
+    images, called, labels, names = list[bytes](), list[str](), [np.zeros(0, np.int64)], None
     for file in files:
         with _readable(file):
             table = pq.read_table(file)
         image_column, label_column = _columns(file, table.column_names)
         numbers, own_names = _labels(file, table[label_column]), _class_names(table.schema, label_column)
         names = names or own_names
-        if own_names and names:
-            numbers = _renumbered(torch.from_numpy(numbers), own_names, names, file).numpy()
-        labels = np.concatenate([labels, numbers])
-        images += [
-            (io.BytesIO(row["bytes"] or b""), f"image {i} of {file}")
-            for i, row in enumerate(table[image_column].to_pylist())
-        ]
-    keys = [hashlib.sha256(data.getbuffer()).digest() for data, _ in images]
-    contents = Contents(keys, labels.tolist(), lambda i: images[i][1])
-    return image_set(decode_all(images, image_size), labels), names, contents
+        labels.append(_renumbered(numbers, own_names, names, file) if own_names and names else numbers)
+        images += [row["bytes"] or b"" for row in table[image_column].to_pylist()]
+        called += [f"image {i} of {file}" for i in range(len(table))]
+    return _Rows(images, called, np.concatenate(labels), names)
 
 
 def _labels(file: Path, column: pa.ChunkedArray) -> np.ndarray:
@@ -163,7 +178,7 @@ def _labels(file: Path, column: pa.ChunkedArray) -> np.ndarray:
     return column.to_numpy().astype(np.int64)
 
 
-def _renumbered(labels: Tensor, own_names: tuple[str, ...], names: tuple[str, ...], file: Path) -> Tensor:
+def _renumbered(labels: np.ndarray, own_names: tuple[str, ...], names: tuple[str, ...], file: Path) -> np.ndarray:
     """The labels of a file that names the classes `own_names`, as numbers of `names`."""
     if own_names == names or not len(labels):
         return labels
@@ -171,7 +186,7 @@ def _renumbered(labels: Tensor, own_names: tuple[str, ...], names: tuple[str, ..
         raise DataError(f"{file} has a class {strangers[0]!r}, which the first training file does not name")
     if int(labels.max()) >= len(own_names):
         raise DataError(f"{file} has labels outside of 0 to {len(own_names) - 1}, for which it has no names")
-    return torch.tensor([names.index(name) for name in own_names])[labels]
+    return np.array([names.index(name) for name in own_names])[labels]
 
 
 def _first_image_bytes(file: Path) -> int:

@@ -263,7 +263,7 @@ def test_all_damaged_rows_are_told_at_once(root):
     rows = pq.read_table(file).to_pylist()
     rows[1]["img"]["bytes"], rows[3]["img"]["bytes"] = b"", None
     pq.write_table(pa.Table.from_pylist(rows), file)
-    with pytest.raises(DataError, match=r"2 of 5 images are damaged: image 1 of .*image 3 of "):
+    with pytest.raises(DataError, match=r"2 of 7 images are damaged: image 1 of .*image 3 of "):
         load(root / "pets")
 
 
@@ -273,3 +273,14 @@ def test_rows_that_come_more_than_once_are_told_also_from_the_cache(root):
     for _ in range(2):
         with pytest.warns(UserWarning, match="2 images lie under|2 test images are training images too"):
             assert len(load(place).doubts) == 2
+
+
+def test_pixels_of_more_than_8_bits_are_scaled_by_the_range_of_the_data_set(root):
+    file = next(write_parquet(root / "pets").glob("train*"))
+    rows, ramp = pq.read_table(file).to_pylist(), np.arange(64).reshape(8, 8) * 4
+    rows[0]["img"]["bytes"] = png(Image.fromarray((ramp * 4095 // 255).astype(np.uint16)))
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    for _ in range(2):  # decoded, then from the cache
+        data = load(root / "pets")
+        assert (data.train.images[0].int() - torch.from_numpy(ramp)).abs().max() <= 1
+        assert "0 becomes black, 4095 white" in data.notes[0]
