@@ -566,3 +566,11 @@ def test_check_data_decodes_every_image_and_tells_what_is_odd(tmp_path, capsys, 
     err = capsys.readouterr().err
     assert "3 of 1" in err
     assert all(str(place / name) in err for name in ("0.png", "1.png", "2.png"))
+
+
+def test_a_warning_is_one_line(tmp_path):
+    class_folders(tmp_path / "pets", (6, 4))
+    shutil.copy(tmp_path / "pets" / "train" / "a" / "0.png", tmp_path / "pets" / "test" / "a" / "9.png")
+    command = [sys.executable, "-m", "ltkd", "pack-data", "--dataset", tmp_path / "pets", "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"warning: .*pets: 1 test images are training images too.*\n", done.stderr)
