@@ -49,7 +49,7 @@ def digits_config(**settings):
 def random_dataset(counts=(18, 9, 3), test_counts=(4, 4, 4), seed=0, test_seed=1):
     """A data set of random 8 x 8 images with so many in each class."""
     halves = [_random_images(counts, seed), _random_images(test_counts, test_seed)]
-    return LongTailedDataset("noise", *halves, tuple("abc"[: len(counts)]))
+    return LongTailedDataset("noise", *halves, tuple("abcdefgh"[: len(counts)]))
 
 
 def _random_images(counts, seed):

@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cached_property
-from pathlib import Path
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
@@ -37,16 +36,6 @@ HOOKS = sorted(name for name in vars(nn.Module()) if name.endswith("_hooks") and
 def digest(record: object, digits: int) -> str:
     """The first hexadecimal digits of the SHA-256 hash of a record that JSON can hold. digits: their number."""
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:digits]
-
-
-def folder_fingerprint(folder: str | os.PathLike[str], contents: Iterable[Path] = ()) -> str:
-    """Sixteen hexadecimal digits: a hash of the names and sizes of a folder's files, and of the files `contents`."""
-    walk = os.walk(folder, followlinks=True)
-    found = (os.path.join(parent, name) for parent, _, names in walk for name in names)
-    inside = len(os.path.join(folder, ""))
-    sizes = sorted((file[inside:].split(os.sep), os.stat(file).st_size) for file in found if os.path.isfile(file))
-    rows = [["/".join(parts), size] for parts, size in sizes]
-    return digest([rows, *(hashlib.sha256(file.read_bytes()).hexdigest() for file in contents)], 16)
 
 
 def tensors_fingerprint(tensors: Iterable[torch.Tensor], text: str = "") -> str:

@@ -1,12 +1,13 @@
 """The commands check-data and pack-data."""
 
 import argparse
+import warnings
 from pathlib import Path
 from typing import Any
 
 from .. import datasets
 from ..config import RunConfig
-from ..datasets import LongTailedDataset, registry, write_parquet
+from ..datasets import ImageFiles, LongTailedDataset, registry, write_parquet
 from ..errors import ConfigError
 from ..groups import ClassGroups
 from ..metrics import thirds
@@ -17,8 +18,13 @@ DATA_SETTINGS = ("dataset", "imbalance_factor", "profile", "image_size", "subset
 
 
 def check_data(given: argparse.Namespace) -> None:
-    """Load a data set and print what is in it."""
-    data = load_dataset(RunConfig.make(**options.settings(given)).data, given.data)
+    """Load a data set, decode every image, and print what is in it."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the doubts are printed below
+        data = load_dataset(RunConfig.make(**options.settings(given)).data, given.data)
+    for images in (data.train, data.test):
+        if isinstance(images, ImageFiles):
+            images.check()
     counts = data.class_counts
     print(f"{data.name}: found as {data.source}")
     print(
@@ -31,6 +37,9 @@ def check_data(given: argparse.Namespace) -> None:
     for title, groups in (("by rank", thirds(counts)), ("by shots", ClassGroups.by_shots(counts))):
         sizes = zip(groups.names, groups.sizes, strict=True)
         print(f"{title}: " + ", ".join(f"{name} {size}" for name, size in sizes) + " classes")
+    for kind, sentences in (("note", data.notes), ("warning", data.doubts or ())):
+        for sentence in sentences:
+            print(f"{kind}: {sentence}")
 
 
 def pack_data(given: argparse.Namespace) -> None:

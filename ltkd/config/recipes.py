@@ -330,7 +330,10 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
+OWN = "folder"  # the recipe of all data of one's own, in a folder or not
+
+
 def recipe_for(dataset: str) -> str:
-    """The default recipe of a data set, a key of RECIPES; "folder" if the data set is not in SOURCES."""
+    """The default recipe of a data set, a key of RECIPES; OWN if the data set is not in SOURCES."""
     known = SOURCES.get(dataset)
-    return known.recipe if known else "folder"
+    return known.recipe if known else OWN

@@ -14,7 +14,7 @@ from .._support.settings import check_fields, setting, settings_of
 from ..datasets.normalization import NORMALIZATIONS
 from ..errors import ConfigError, unknown
 from .arguments import Arguments
-from .recipes import RECIPES, recipe_for
+from .recipes import OWN, RECIPES, recipe_for
 from .schedule import SCHEDULES, Schedule
 
 CUSTOM = "custom:"  # prefix of the name of a data set or network that the caller passed as an object
@@ -168,7 +168,7 @@ class RunConfig:
             if name not in SETTINGS and name not in option_names:
                 raise unknown("parameter", name, [*SETTINGS, *option_names])
         given = {name: SETTINGS[name].check(name, value) for name, value in overrides.items() if name in SETTINGS}
-        usual_recipe = recipe_for(given.get("dataset", "digits"))
+        usual_recipe, chosen = recipe_for(given.get("dataset", "digits")), recipe is not None
         recipe = SETTINGS["recipe"].check("recipe", usual_recipe if recipe is None else recipe)
         options = given.pop("options", {}) | {k: v for k, v in overrides.items() if k not in SETTINGS}
         method = methods.METHODS[given.get("method", "ltkd")]
@@ -180,7 +180,11 @@ class RunConfig:
         usual = method.settings | RECIPES[recipe].usual(given.get("method", "ltkd"), **networks)
         settings = {"method": "ltkd"} | {k: v for k, v in usual.items() if k in SETTINGS} | given
         settings |= _reconcile(settings, given)
-        return cls(recipe=recipe, options={k: v for k, v in usual.items() if k not in SETTINGS} | options, **settings)
+        options = {k: v for k, v in usual.items() if k not in SETTINGS} | options
+        config = cls(recipe=recipe, options=options, **settings)
+        if not given.keys() & {"recipe", "dataset"} and not chosen:
+            vars(config)["_given"] = overrides  # no field: it identifies nothing
+        return config
 
     @classmethod
     def from_dict(cls, record: dict[str, Any]) -> Self:
@@ -300,6 +304,12 @@ class RunConfig:
         if spec and spec.classes is not None:  # they index this run's classes
             own["classes"] = spec.classes if self.classes is None else tuple(self.classes[c] for c in spec.classes)
         return replace(self, **own)
+
+    def for_own_data(self) -> Self:
+        """The config for a data set that is passed as an object: of the recipe of own data, with the values given to
+        `make`, unless a recipe or another data set was chosen there."""
+        given: Arguments | None = vars(self).get("_given")
+        return self if given is None else type(self).make(OWN, **given)
 
     def for_parent(self) -> Self | None:
         """The config of the first training stage; None if the method has one stage.

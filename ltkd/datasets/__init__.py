@@ -4,7 +4,7 @@ from .._support.storage import cache_folder
 from .augmentation import AUGMENTATIONS, NUMBERED, STREAMED, Views, check_augmentation, views
 from .image_files import ImageFiles
 from .image_folders import version
-from .images import ImageSet, LongTailedDataset
+from .images import ImageSet, LongTailedDataset, checked
 from .longtail import AS_IS, PROFILES, class_counts, longtail_indices, profile_names
 from .parquet import write_parquet
 from .registry import SOURCES, check_name, load
@@ -23,6 +23,7 @@ __all__ = [
     "cache_folder",
     "check_augmentation",
     "check_name",
+    "checked",
     "class_counts",
     "load",
     "longtail_indices",

@@ -3,7 +3,7 @@
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 from .._support.fingerprint import digest
@@ -12,28 +12,23 @@ from ..errors import LtkdError
 from .images import ImageSet, Source
 
 SPLITS = ("train", "test")
-FORMAT = 1  # raise it when the same files come to other pixels, labels or names, or are stored in another way
+TEXTS = ("class_names", "notes", "doubts")
+FORMAT = 2  # raise it when the same files come to other pixels, labels or names, or are stored in another way
 
 
-def cached(
-    name: str, files: Iterable[str | os.PathLike[str]], image_size: int | None, read: Callable[[], Source]
-) -> Source:
-    """`read()`, or its result of an earlier call on the same, unchanged files.
+def cached(place: Path, version: str, image_size: int | None, read: Callable[[], Source]) -> Source:
+    """`read()`, or its result of an earlier call on the same images.
 
-    name: begins the name of the stored file. files: all files that `read` depends on. image_size: what `read` scales
-    to. A cache that cannot be written is a warning.
+    place: the folder of the images; its name begins that of the stored file. version: a hash of all that `read` depends
+    on. image_size: what `read` scales to. A cache that cannot be written is a warning.
     """
-    stored_at = cache_folder() / f"{name}-{image_size}-{_state(files)}.safetensors"
+    state = digest([FORMAT, os.path.abspath(place), version], 16)
+    stored_at = cache_folder() / f"{place.name}-{image_size}-{state}.safetensors"
     if source := _restore(stored_at):
         return source
     source = read()
     _store(stored_at, source)
     return source
-
-
-def _state(files: Iterable[str | os.PathLike[str]]) -> str:
-    stats = [(os.path.abspath(file), os.stat(file)) for file in files]
-    return digest([FORMAT, *([path, s.st_size, s.st_mtime_ns] for path, s in stats)], 16)
 
 
 def _restore(path: Path) -> Source | None:
@@ -45,7 +40,8 @@ def _restore(path: Path) -> Source | None:
         with safe_open(path, "pt") as stored:
             train, test = (ImageSet(stored.get_tensor(f"{s}.images"), stored.get_tensor(f"{s}.labels")) for s in SPLITS)
             about = stored.metadata()
-            return Source(train, test, tuple(json.loads(about["class_names"])), about["found"])
+            names, notes, doubts = (tuple(json.loads(about[part])) for part in TEXTS)
+            return Source(train, test, names, about["found"], notes=notes, doubts=doubts)
     except (SafetensorError, OSError, KeyError, ValueError):
         path.unlink(missing_ok=True)  # a damaged cache is only a slow start
         return None
@@ -55,7 +51,8 @@ def _store(path: Path, source: Source) -> None:
     from safetensors.torch import save
 
     tensors = {f"{s}.{part}": getattr(getattr(source, s), part) for s in SPLITS for part in ("images", "labels")}
+    about = {part: json.dumps(getattr(source, part)) for part in TEXTS}
     try:
-        write_bytes(path, save(tensors, {"class_names": json.dumps(source.class_names), "found": source.found}))
+        write_bytes(path, save(tensors, about | {"found": source.found}))
     except LtkdError as error:
         warnings.warn(f"decoded images are not kept for the next start: {error}", stacklevel=2)

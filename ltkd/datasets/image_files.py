@@ -9,6 +9,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, ClassVar
@@ -17,10 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
+from tqdm import tqdm
 
 from ..errors import ConfigError, LtkdError, RunError
 from . import decoding
 from .augmentation import Crop, streamed_crop
+from .inspection import inspect, refuse_faults
+from .repeats import Contents
 
 Indices = Tensor | np.ndarray | Sequence[int]
 Task = tuple[int, np.ndarray]  # of a decoder: where in the epoch a batch begins, and the indices of its images
@@ -30,18 +34,24 @@ class ImageFiles:
     """Image files and their classes. The files may be of any size; decoded images are RGB squares.
 
     paths: the N files, kept as one array of bytes (N,), which worker processes share. labels: LongTensor (N,).
-    image_size: pixels a side of a decoded image. Raises ConfigError unless there is one label a path.
+    image_size: pixels a side of a decoded image. white: the value of white in images of more than 8 bits. Raises
+    ConfigError unless there is one label a path.
     """
 
     streamed: ClassVar[bool] = True
     in_channels: ClassVar[int] = 3
 
-    def __init__(self, paths: np.ndarray | Sequence[str | os.PathLike[str]], labels: Indices, image_size: int) -> None:
+    def __init__(
+        self,
+        paths: np.ndarray | Sequence[str | os.PathLike[str]],
+        labels: Indices,
+        image_size: int,
+        white: float | None = None,
+    ) -> None:
         if not (isinstance(paths, np.ndarray) and paths.dtype.kind == "S"):
             paths = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
-        self.paths, self.labels, self.image_size = paths, torch.as_tensor(labels).long(), image_size
-        if len(self.paths) != len(self.labels):
-            raise ConfigError(f"{len(self.paths)} paths with {len(self.labels)} labels; give one label a path")
+        self.paths, self.labels, self.image_size = paths, class_numbers(labels, len(paths)), image_size
+        self.white = white
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -49,15 +59,30 @@ class ImageFiles:
     def subset(self, indices: Indices) -> "ImageFiles":
         """The files at `indices` (n,), in that order."""
         indices = torch.as_tensor(indices).cpu()
-        return ImageFiles(self.paths[indices.numpy()], self.labels[indices], self.image_size)
+        return ImageFiles(self.paths[indices.numpy()], self.labels[indices], self.image_size, self.white)
 
     def counts(self, num_classes: int) -> Tensor:
         """Images of each class: LongTensor (num_classes,)."""
         return torch.bincount(self.labels, minlength=num_classes)
 
     def identity(self) -> tuple[Tensor, ...]:
-        """Tensors that differ between any two different sets: the paths as bytes, the labels, the image size."""
-        return torch.from_numpy(self.paths.view(np.uint8)), self.labels, torch.tensor(self.image_size)
+        """Tensors that differ between any two different sets: the contents, the labels, the image size, white."""
+        contents = torch.frombuffer(bytearray("".join(self.contents().keys), "ascii"), dtype=torch.uint8)  # type: ignore[arg-type]
+        return contents, self.labels, torch.tensor(self.image_size), torch.tensor(self.white or 0.0)
+
+    def contents(self) -> Contents:
+        """The content of each file. Raises DataError for files that are no images."""
+        files = [os.fsdecode(path) for path in self.paths.tolist()]
+        facts = inspect(files)
+        refuse_faults(files, facts)
+        return Contents([each.content for each in facts], self.labels.tolist(), files.__getitem__)
+
+    def check(self) -> None:
+        """Decode every image. Raises DataError about all that are damaged."""
+        with ThreadPoolExecutor() as pool:
+            files = tqdm(map(os.fsdecode, self.paths.tolist()), "decoding", len(self), leave=False, disable=None)
+            faults = list(filter(None, pool.map(decoding.fault, files)))
+        decoding.refuse(faults, len(self))
 
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits of the files' names, without their folders, and their labels, in any order: the
@@ -97,6 +122,25 @@ class ImageFiles:
         """
         drawn = np.random.default_rng(seed).permutation(len(self))[:n]
         return next(self.batches([torch.from_numpy(np.sort(drawn))]))
+
+
+def class_numbers(labels: Indices, images: int) -> Tensor:
+    """Labels as a LongTensor (N,). images: N. Raises ConfigError unless they are whole numbers from 0 on, one each."""
+    try:
+        numbers = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"labels {labels!r:.60} are no numbers; give each image the number of its class") from error
+    if numbers.ndim != 1 or len(numbers) != images:
+        raise ConfigError(
+            f"{images} images with labels of shape {tuple(numbers.shape)}: give one label an image, a whole number; "
+            f"LongTailedDataset.from_arrays also takes one-hot rows"
+        )
+    if images and (numbers.is_floating_point() or numbers.is_complex() or int(numbers.min()) < 0):
+        raise ConfigError(
+            f"labels must be whole numbers from 0 on, but these are {numbers.dtype} from {numbers.real.min():g} to "
+            f"{numbers.real.max():g}; remove images without a class"
+        )
+    return numbers.long()
 
 
 def unordered(images: Iterable[tuple[Any, int]]) -> str:
@@ -172,7 +216,7 @@ class _Decoder(Dataset):
         try:
             for i, path in enumerate(self.files.paths[indices]):
                 draw = np.random.default_rng((self.seed, first + i))
-                images[i] = decoding.decode_crop(os.fsdecode(path), self.crop, side, draw)
+                images[i] = decoding.decode_crop(os.fsdecode(path), self.crop, side, draw, self.files.white)
         except LtkdError as error:
             return error
         return images

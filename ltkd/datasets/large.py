@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from .decoding import IMAGE_SUFFIXES
-from .image_folders import class_folders, listed, streamed
+from .decoding import is_image
+from .image_folders import class_folders, streamed
+from .image_lists import listed
 from .images import Size, Source
 
 IMAGE_SIZE = 224
@@ -110,5 +111,5 @@ def published(name: str, root: Path, image_size: int | None) -> Source:
 
 def _check_sorted(val: Path) -> None:
     inside = list(val.iterdir())
-    if not any(entry.is_dir() for entry in inside) and any(entry.suffix.lower() in IMAGE_SUFFIXES for entry in inside):
+    if not any(entry.is_dir() for entry in inside) and any(is_image(entry.name) for entry in inside):
         raise DataError(f"{val} has its images in no class folders; {SORT_VAL}")

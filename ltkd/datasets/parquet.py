@@ -1,34 +1,46 @@
 """Images and labels in parquet files, in the layout of the Hugging Face hub: read, and written by `pack-data`.
 
-train-*.parquet and test-*.parquet (or valid-*.parquet) lie anywhere in a folder. A row is an image: a column `img` or
-`image` of encoded bytes, and a column `fine_label` or `label` of class numbers. The class names stand in the metadata.
+train-*.parquet and test-*.parquet (or valid-*.parquet) lie in one folder, up to two levels below the named one. A row
+is an image: a column `img` or `image` of encoded bytes, and a column `fine_label` or `label` of class numbers. The
+class names stand in the metadata.
 """
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 from torch import Tensor
 
+from .._support.fingerprint import digest
 from .._support.storage import write_bytes
 from ..errors import ConfigError, DataError
 from .cache import cached
-from .decoding import decode
+from .decoding import decode, decode_all
 from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
+from .inspection import facts_of, inspect, notes_on, refuse_faults, white_of_all
+from .repeats import Contents, repeats
 
 IMAGE_COLUMNS = ("img", "image")
+HALVES = ("train", "test", "val")
+DEPTH = 2  # levels of subfolders that are searched
+SHARD = re.compile(r"-(\d+)-of-(\d+)\.parquet$")
 LABEL_COLUMNS = ("fine_label", "label")  # of CIFAR-100, the fine labels
 
 
 def parquet_files(place: Path) -> list[Path]:
-    """The parquet files in a folder and its subfolders, in the order of their names."""
-    return sorted(place.rglob("*.parquet"))
+    """The parquet files train-*, test-* and val* in a folder and its subfolders, in the order of their names."""
+    found = (file for depth in range(DEPTH + 1) for file in place.glob("*/" * depth + "*.parquet"))
+    return sorted(file for file in found if file.name.startswith(HALVES))
 
 
 def read_parquet(place: Path, files: list[Path], image_size: int | None = None) -> Source:
@@ -37,7 +49,14 @@ def read_parquet(place: Path, files: list[Path], image_size: int | None = None) 
     image_size: scale and crop each image to this many pixels a side; None: the images are squares of one size.
     Raises DataError for files or images that are damaged, and for columns, halves or labels that do not fit.
     """
-    return cached(place.name, files, image_size, partial(_read, place, files, image_size))
+    halves = _halves(place, files)
+    return cached(place, parquet_version(files), image_size, partial(_read, place, halves, image_size))
+
+
+def parquet_version(files: list[Path]) -> str:
+    """Sixteen hexadecimal digits: a hash of the content of the parquet files that are read."""
+    halves = _halves(files[0].parent, files)
+    return digest([[facts.content for facts in inspect(list(map(str, half)))] for half in halves], 16)
 
 
 def check_memory(place: Path, files: list[Path], image_size: int | None) -> None:
@@ -71,38 +90,103 @@ def write_parquet(data: LongTailedDataset, folder: Path) -> list[Path]:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def _read(place: Path, files: list[Path], image_size: int | None) -> Source:
-    train_files, test_files, val_files = ([f for f in files if f.name.startswith(h)] for h in ("train", "test", "val"))
-    halves = train_files, test_files or val_files
+def _halves(place: Path, files: list[Path]) -> tuple[list[Path], list[Path]]:
+    """The files to train on and those to test on. Raises DataError unless they are the whole of one data set."""
+    train, test, val = ([f for f in files if f.name.startswith(half)] for half in HALVES)
+    halves = train, test or val
     if not all(halves):
         raise DataError(f"{place} needs train-*.parquet and test-*.parquet (or valid-*.parquet), found only {files[0]}")
+    if len(folders := {str(file.parent) for half in halves for file in half}) > 1:
+        raise DataError(f"{place} has several data sets, in {' and '.join(sorted(folders))}; choose one of them")
     for half in halves:
-        if len(folders := {str(file.parent) for file in half}) > 1:
-            raise DataError(f"{place} has several data sets, in {' and '.join(sorted(folders))}; choose one of them")
-    (train, names), (test, _) = (_read_half(half, image_size) for half in halves)
-    for split in (train, test):
-        if not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(names):
+        _check_shards(half)
+    return halves
+
+
+def _check_shards(files: list[Path]) -> None:
+    """Raise DataError if the files are numbered, as 2 of 5, and some are missing."""
+    found = [(int(match[1]), int(match[2])) for file in files if (match := SHARD.search(file.name))]
+    total = max((of for _, of in found), default=0)
+    if found and (len(found) != len(files) or {of for _, of in found} != {total}):
+        raise DataError(
+            f"{files[0]} and {files[-1].name} are parts of different data sets by their numbers; keep one of them"
+        )
+    if missing := sorted(set(range(total)) - {number for number, _ in found}):
+        raise DataError(
+            f"{len(missing)} of the {total} parts that {files[0]} belongs to are missing, first part {missing[0]}; "
+            f"fetch them"
+        )
+
+
+class _Rows(NamedTuple):
+    """One half: each image as its bytes, what it is called in a sentence, and its label; the names of the classes."""
+
+    images: list[bytes]
+    called: list[str]
+    labels: np.ndarray
+    names: tuple[str, ...] | None
+
+
+def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | None) -> Source:
+    train, test = map(_rows, halves)
+    names = train.names or tuple(str(c) for c in range(int(train.labels.max(initial=0)) + 1))
+    if train.names and test.names:
+        test = test._replace(labels=_renumbered(test.labels, test.names, names, halves[1][0]))
+    for half in (train, test):
+        if half.labels.max(initial=0) >= len(names):
             raise DataError(
                 f"{place} has labels outside of 0 to {len(names) - 1}; the training files name {len(names)} classes"
             )
-    return Source(train, test, names, f"parquet files in {place}")
+    called, n = [*train.called, *test.called], len(train.called)
+    facts = [facts_of(data) for data in (*train.images, *test.images)]
+    refuse_faults(called, facts)
+    files = [(io.BytesIO(data), name) for data, name in zip((*train.images, *test.images), called, strict=True)]
+    images, keys = decode_all(files, image_size, white_of_all(called, facts)), [each.content for each in facts]
+    contents = (
+        Contents(keys[:n], train.labels.tolist(), train.called.__getitem__),
+        Contents(keys[n:], test.labels.tolist(), test.called.__getitem__),
+    )
+    return Source(
+        image_set(images[:n], train.labels),
+        image_set(images[n:], test.labels),
+        names,
+        f"parquet files in {place}",
+        notes=notes_on(called, facts),
+        doubts=repeats(*contents, names),
+    )
 
 
-def _read_half(files: list[Path], image_size: int | None) -> tuple[ImageSet, tuple[str, ...]]:
-    """The images of several files, and the names of the classes."""
-    images, labels, names = [], [], None
+def _rows(files: list[Path]) -> _Rows:
+    """The images of several files, numbered as the first file that names its classes does."""
+    images, called, labels, names = list[bytes](), list[str](), [np.zeros(0, np.int64)], None
     for file in files:
         with _readable(file):
             table = pq.read_table(file)
         image_column, label_column = _columns(file, table.column_names)
-        labels += table[label_column].to_pylist()
-        names = names or _class_names(table.schema, label_column)
-        images += [
-            decode(io.BytesIO(row["bytes"]), f"image {i} of {file}", image_size)
-            for i, row in enumerate(table[image_column].to_pylist())
-        ]
-    names = names or tuple(str(c) for c in range(max(labels, default=0) + 1))
-    return image_set(images, labels), names
+        numbers, own_names = _labels(file, table[label_column]), _class_names(table.schema, label_column)
+        names = names or own_names
+        labels.append(_renumbered(numbers, own_names, names, file) if own_names and names else numbers)
+        images += [row["bytes"] or b"" for row in table[image_column].to_pylist()]
+        called += [f"image {i} of {file}" for i in range(len(table))]
+    return _Rows(images, called, np.concatenate(labels), names)
+
+
+def _labels(file: Path, column: pa.ChunkedArray) -> np.ndarray:
+    """The labels of a file (N,). Raises DataError unless they are whole numbers from 0 on."""
+    if not pa.types.is_integer(column.type) or column.null_count or (len(column) and pc.min(column).as_py() < 0):
+        raise DataError(f"{file} has labels that are not whole numbers from 0 on; remove images without a class")
+    return column.to_numpy().astype(np.int64)
+
+
+def _renumbered(labels: np.ndarray, own_names: tuple[str, ...], names: tuple[str, ...], file: Path) -> np.ndarray:
+    """The labels of a file that names the classes `own_names`, as numbers of `names`."""
+    if own_names == names or not len(labels):
+        return labels
+    if strangers := sorted(set(own_names) - set(names)):
+        raise DataError(f"{file} has a class {strangers[0]!r}, which the first training file does not name")
+    if int(labels.max()) >= len(own_names):
+        raise DataError(f"{file} has labels outside of 0 to {len(own_names) - 1}, for which it has no names")
+    return np.array([names.index(name) for name in own_names])[labels]
 
 
 def _first_image_bytes(file: Path) -> int:

@@ -23,7 +23,7 @@ from ..errors import ConfigError, DataError, unknown
 from . import large
 from .decoding import resize
 from .image_folders import read_folder
-from .images import LongTailedDataset, Size, Source, image_set
+from .images import LongTailedDataset, Size, Source, check_classes, checked, image_set
 from .longtail import AS_IS, class_counts, longtail_indices
 from .parquet import parquet_files, read_parquet
 
@@ -101,15 +101,22 @@ def load(
     name = str(name)
     check_name(name)
     source = SOURCES[name].read(data_root(root), image_size) if name in SOURCES else read_folder(name, image_size)
-    available = _images_per_class(source)
+    check_classes(source.train, source.test, source.class_names, source.found, source.notes)
+    available = source.train.counts(len(source.class_names)).numpy()
     counts = class_counts(profile, imbalance_factor, available, capped=source.uneven)
     kept = longtail_indices(source.train.labels, counts, seed)
-    return LongTailedDataset(name, source.train.subset(kept), source.test, source.class_names, source.found)
+    doubts = () if name in SOURCES else source.doubts  # what all papers use is not to be mended
+    train, notes = source.train.subset(kept), source.notes
+    data = LongTailedDataset(name, train, source.test, source.class_names, source.found, notes=notes, doubts=doubts)
+    return checked(data)
 
 
 def check_name(name: str) -> None:
     """Raise ConfigError unless `name` is a key of SOURCES or the path of a folder."""
     if name not in SOURCES and not os.path.isdir(name):
+        if os.path.exists(name) or {os.sep, "/", "~"} & set(name):  # a path, not a name
+            what = "is a file, not a folder" if os.path.exists(name) else "is not there"
+            raise ConfigError(f"the folder {name} {what} (from {Path.cwd()}); a data set of your own is a folder")
         raise ConfigError(
             f"{unknown('data set', name, SOURCES)}, or the path of a folder with train/<class>/* and test/<class>/*, "
             f"with lists, or with parquet files"
@@ -126,16 +133,6 @@ def data_root(root: str | os.PathLike[str] | None = None) -> Path:
 
 def _downloads() -> Path:
     return project_folder() / "data" / "downloads"
-
-
-def _images_per_class(source: Source) -> np.ndarray:
-    """Training images of each class: int (C,). Raises DataError for a class without training or test images."""
-    training, test = (half.counts(len(source.class_names)).numpy() for half in (source.train, source.test))
-    for split, counts in (("training", training), ("test", test)):
-        if (counts == 0).any():
-            missing = source.class_names[int(np.argmin(counts))]
-            raise DataError(f"class {missing!r} has no {split} images in {source.found}; add some or remove the class")
-    return training
 
 
 # --- digits ------------------------------------------------------------------------------------------------------

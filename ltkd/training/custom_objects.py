@@ -21,7 +21,8 @@ def with_objects(
     student: nn.Module | None,
     dataset: datasets.LongTailedDataset | None,
 ) -> RunConfig:
-    """The config with names that identify the caller's own objects, and with the present version of a folder.
+    """The config with names that identify the caller's own objects, and with the present version of a folder. With a
+    data set and no recipe chosen, the recipe is that of own data.
 
     Raises ConfigError for a config or an object of the wrong type, a teacher that the method does not use, or settings
     that would change `dataset`.
@@ -38,6 +39,7 @@ def with_objects(
                 f"{role}= must be your own {kind.__name__}, got {shown(value)}; a name belongs in the config: "
                 f"RunConfig.make({role}={shown(value)})"
             )
+    config = config if dataset is None else config.for_own_data()
     names: dict[str, Any] = {}
     if teacher is not None:
         if config.teacher is None:

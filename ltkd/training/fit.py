@@ -68,7 +68,8 @@ def fit(
         config: everything that determines the result.
         teacher, student: your own modules, used instead of the named networks: images (B, channels, side, side) ->
             logits (B, C). Both are copied.
-        dataset: your own data set, used instead of the named one.
+        dataset: your own data set, used instead of the named one. If `RunConfig.make` was given neither a recipe nor a
+            data set, the recipe is then `folder`.
         runs: the folder of all runs (default: LTKD_RUNS, else `runs`).
         data_root: the folder of the data sets (default: LTKD_DATA, else `data/downloads`).
         device: 'auto', 'cpu', 'cuda', 'cuda:1', ...

@@ -232,14 +232,17 @@ def load_dataset(
     """
     if dataset is None and config.dataset.startswith(CUSTOM):
         raise ConfigError(f"the data set {config.dataset} is an object of your own: pass it again as dataset=")
-    dataset = dataset or datasets.load(
-        config.dataset,
-        imbalance_factor=config.imbalance_factor,
-        profile=config.profile,
-        root=data_root,
-        image_size=config.image_size,
-        seed=config.subset_seed,
-    )
+    if dataset is not None:
+        dataset = datasets.checked(dataset)
+    else:
+        dataset = datasets.load(
+            config.dataset,
+            imbalance_factor=config.imbalance_factor,
+            profile=config.profile,
+            root=data_root,
+            image_size=config.image_size,
+            seed=config.subset_seed,
+        )
     return dataset if config.classes is None else _only(dataset, config.classes)
 
 

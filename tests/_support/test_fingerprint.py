@@ -19,7 +19,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from torch import nn
 
 from ltkd import METHODS
-from ltkd._support.fingerprint import class_code, folder_fingerprint, network_fingerprint
+from ltkd._support.fingerprint import class_code, network_fingerprint
 from ltkd.models import build
 
 # --- classes ---
@@ -573,17 +573,3 @@ def test_a_network_of_known_layers_keeps_its_fingerprint(network, fingerprint):
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.5)
     assert network_fingerprint(network) == fingerprint
-
-
-# --- folders ---
-
-
-def test_a_folder_is_known_by_its_files_names_and_sizes_and_by_its_lists(tmp_path):
-    for name, text in (("a/x", "1"), ("b/x", "2")):
-        (tmp_path / name).parent.mkdir()
-        (tmp_path / name).write_text(text)
-    first = folder_fingerprint(tmp_path)
-    (tmp_path / "a/x").write_text("3")
-    assert folder_fingerprint(tmp_path) == first != folder_fingerprint(tmp_path, [tmp_path / "a/x"])
-    (tmp_path / "a/x").write_text("45")
-    assert folder_fingerprint(tmp_path) != first

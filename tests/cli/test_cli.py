@@ -598,3 +598,30 @@ def test_check_data_names_what_is_missing(tmp_path, capsys, monkeypatch):
     err = capsys.readouterr().err
     assert str(tmp_path) in err
     assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["held", "streamed"])
+def test_check_data_decodes_every_image_and_tells_what_is_odd(tmp_path, capsys, monkeypatch, held):
+    monkeypatch.setattr(datasets.image_folders, "MEMORY", 4e9 if held else 0)
+    class_folders(tmp_path / "pets", (6, 4))
+    place = tmp_path / "pets" / "train" / "a"
+    shutil.copy(place / "0.png", tmp_path / "pets" / "test" / "a" / "9.png")
+    (place / "note.txt").write_text("a")
+    assert call("check-data", "--dataset", tmp_path / "pets", "--image-size", "8") == 0
+    out = capsys.readouterr().out
+    assert f"note: 1 files are passed over, first {place / 'note.txt'}" in out
+    assert "warning: 1 test images are training images too" in out
+    for name in ("0.png", "1.png", "2.png"):  # their beginning is whole: only who decodes them sees it
+        (place / name).write_bytes((place / name).read_bytes()[:-40])
+    assert call("check-data", "--dataset", tmp_path / "pets", "--image-size", "8") == 2
+    err = capsys.readouterr().err
+    assert "3 of 1" in err
+    assert all(str(place / name) in err for name in ("0.png", "1.png", "2.png"))
+
+
+def test_a_warning_is_one_line(tmp_path):
+    class_folders(tmp_path / "pets", (6, 4))
+    shutil.copy(tmp_path / "pets" / "train" / "a" / "0.png", tmp_path / "pets" / "test" / "a" / "9.png")
+    command = [sys.executable, "-m", "ltkd", "pack-data", "--dataset", tmp_path / "pets", "--out", tmp_path / "out"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(r"warning: .*pets: 1 test images are training images too.*\n", done.stderr)

@@ -6,6 +6,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from helpers import about
+from pictures import write_folder
 
 from ltkd import METHODS, ConfigError, Method, Option, RunConfig
 from ltkd.config.recipes import RECIPES, recipe_for
@@ -145,12 +146,8 @@ def test_configs_of_one_id_are_equal():
 
 @pytest.fixture
 def photos(tmp_path):
-    """A folder of images, which none of these tests opens."""
-    for name in ("train/cat/1.png", "train/dog/2.png", "test/cat/3.png", "test/dog/4.png"):
-        file = tmp_path / "photos" / name
-        file.parent.mkdir(parents=True)
-        file.write_bytes(name.encode())
-    return tmp_path / "photos"
+    """A folder of images in class folders."""
+    return write_folder(tmp_path / "photos")
 
 
 def test_a_folder_is_one_data_set_however_its_path_is_written(photos, monkeypatch):
@@ -166,7 +163,7 @@ def test_a_folder_is_one_data_set_however_its_path_is_written(photos, monkeypatc
 
 def test_a_folder_with_other_files_is_another_run(photos):
     before = RunConfig.make(dataset=str(photos), method="ce")
-    (photos / "train" / "cat" / "5.png").write_bytes(b"more")
+    shutil.copy(photos / "train" / "cat" / "0.png", photos / "train" / "cat" / "5.png")
     after = RunConfig.make(dataset=str(photos), method="ce")
     assert before.id != after.id
 
@@ -175,7 +172,7 @@ def test_a_stored_config_of_a_folder_that_is_gone_is_read(photos):
     config = RunConfig.make(dataset=str(photos), method="ce")
     shutil.rmtree(photos)
     assert RunConfig.from_dict(config.to_dict()) == config
-    with pytest.raises(ConfigError, match="unknown data set"):
+    with pytest.raises(ConfigError, match="photos is not there"):
         RunConfig.make(dataset=str(photos), method="ce")
 
 
@@ -234,8 +231,8 @@ def test_every_data_set_has_a_recipe_of_its_own():
             assert source.size.classes > 1
 
 
-def test_a_folder_uses_the_recipe_for_folders(tmp_path):
-    config = make(dataset=str(tmp_path))
+def test_a_folder_uses_the_recipe_for_folders(photos):
+    config = make(dataset=str(photos))
     assert (config.recipe, config.profile) == ("folder", "as-is")
 
 
@@ -571,9 +568,9 @@ def test_an_imbalance_factor_that_would_have_no_effect_is_refused():
         make(profile="as-is", imbalance_factor=50)
 
 
-def test_an_imbalance_factor_cuts_a_folder_that_would_be_taken_as_it_is(tmp_path):
-    assert make(dataset=str(tmp_path)).profile == "as-is"
-    assert make(dataset=str(tmp_path), imbalance_factor=50).profile == "exp"
+def test_an_imbalance_factor_cuts_a_folder_that_would_be_taken_as_it_is(photos):
+    assert make(dataset=str(photos)).profile == "as-is"
+    assert make(dataset=str(photos), imbalance_factor=50).profile == "exp"
 
 
 def test_counts_may_be_a_list_and_then_no_imbalance_factor_is_claimed():

@@ -11,8 +11,10 @@ import pytest
 import torch
 from helpers import hears_ctrl_c, random_dataset
 from pictures import all_of, shades
+from PIL import Image
 
 from ltkd import ConfigError, DataError
+from ltkd._support.fingerprint import tensors_fingerprint
 from ltkd.datasets import STREAMED, ImageFiles, ImageSet, LongTailedDataset
 
 SIDE = 32
@@ -125,7 +127,7 @@ def test_other_files_labels_or_sizes_are_another_identity(files, tmp_path):
 
 
 def test_each_path_needs_a_label(files):
-    with pytest.raises(ConfigError, match="12 paths with 1 labels"):
+    with pytest.raises(ConfigError, match="12 images with labels of shape"):
         ImageFiles(files.paths, [0], SIDE)
 
 
@@ -259,3 +261,13 @@ def test_the_package_is_imported_without_torchvision():
 def test_an_unfit_augmentation_is_refused_before_anything_is_decoded(files):
     with pytest.raises(ConfigError, match="crop1"):
         files.batches([torch.tensor([0])], augment="crop1")
+
+
+def test_a_file_with_another_content_makes_another_set(tmp_path):
+    for colour, name in ((1, "0.png"), (2, "1.png")):
+        Image.new("RGB", (8, 8), (colour, 0, 0)).save(tmp_path / name)
+    files = ImageFiles([tmp_path / "0.png", tmp_path / "1.png"], [0, 1], 8)
+    before = tensors_fingerprint(files.identity())
+    assert tensors_fingerprint(ImageFiles(files.paths, [0, 1], 8).identity()) == before
+    Image.new("RGB", (8, 8), (3, 0, 0)).save(tmp_path / "1.png")
+    assert tensors_fingerprint(files.identity()) != before

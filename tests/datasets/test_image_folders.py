@@ -1,11 +1,16 @@
+import os
+import shutil
+import struct
+import zlib
+
 import numpy as np
 import pytest
 import torch
-from pictures import all_of, picture, png, save, shades, write_folder, write_tiny_imagenet
-from PIL import Image
+from pictures import all_of, picture, png, save, shades, write_folder, write_parquet, write_tiny_imagenet
+from PIL import ExifTags, Image
 
 from ltkd import ConfigError, DataError
-from ltkd.datasets import image_folders, load
+from ltkd.datasets import image_folders, inspection, load, version
 
 pytestmark = pytest.mark.usefixtures("own_cache_no_network")
 
@@ -173,10 +178,11 @@ def pets(tmp_path, monkeypatch):
     """Seven training and four test images of many sizes."""
     monkeypatch.setenv("LTKD_CACHE", str(tmp_path / "cache"))
     for split, counts in (("train", (5, 2)), ("test", (2, 2))):
-        for name, n in zip(("cat", "dog"), counts, strict=True):
+        for c, (name, n) in enumerate(zip(("cat", "dog"), counts, strict=True)):
             (tmp_path / "pets" / split / name).mkdir(parents=True)
             for i in range(n):
-                shades(40 + i, 50, seed=i).save(tmp_path / "pets" / split / name / f"{i}.jpg")
+                image = shades(40 + i, 50, seed=20 * (split == "test") + 10 * c + i)
+                image.save(tmp_path / "pets" / split / name / f"{i}.jpg")
     return tmp_path / "pets"
 
 
@@ -210,3 +216,312 @@ def test_a_long_tail_is_cut_from_files_too(pets, monkeypatch):
     held = all_of(load(str(pets), image_size=16).train)
     assert data.class_counts.tolist() == [3, 1]
     assert all(any(torch.equal(image, other) for other in held) for image in all_of(data.train))
+
+
+# --- what is not what it seems ---
+
+
+def loop(place):
+    (place / "train" / "cat" / "back").symlink_to(place / "train")
+    (place / "train" / "dog" / "here").symlink_to(place / "train" / "dog")
+
+
+def circle(place):
+    """Two folders, each with a link to the other."""
+    for name, other in (("x", "y"), ("y", "x")):
+        (place.parent / name).mkdir()
+        (place.parent / name / other).symlink_to(place.parent / other)
+    (place / "train" / "cat" / "x").symlink_to(place.parent / "x")
+
+
+def system_folders(place):
+    for name in ("__MACOSX", "@eaDir", ".ipynb_checkpoints"):
+        save(place / "train" / name / "0.png", picture(9))
+        save(place / "train" / "cat" / name / "0.png", picture(9))
+    (place / "train" / "cat" / "._0.png").write_bytes(b"of a Mac")
+
+
+@pytest.mark.parametrize("junk", [loop, circle, system_folders])
+def test_links_back_and_what_systems_leave_behind_are_no_images(root, junk):
+    place = write_folder(root / "pets")
+    junk(place)
+    data = load(place)
+    assert (data.class_names, data.class_counts.tolist(), data.notes) == (("cat", "dog"), [3, 2], ())
+
+
+@pytest.mark.parametrize("suffix", ["gif", "jfif", "avif", "pgm", "jp2", "tga", "dib", "TIF"])
+def test_all_common_kinds_of_images_are_read(root, suffix):
+    assert load(write_folder(root / "pets", suffix=suffix)).class_counts.tolist() == [3, 2]
+
+
+def test_files_that_are_passed_over_are_told(root):
+    place = write_folder(root / "pets")
+    (place / "train" / "dog" / "notes.txt").write_text("a good dog")
+    (place / "train" / "README.md").write_text("dogs and cats")
+    (note,) = load(place).notes
+    assert note.startswith(f"2 files are passed over, first {place}/train/README.md")
+    (place / "train" / "eel").mkdir()
+    (place / "train" / "eel" / "1.heif").write_bytes(b"")
+    with pytest.raises(DataError, match=r"class 'eel' has no training images .*passed over"):
+        load(place)
+
+
+REPEATED = {
+    "in both halves": (
+        ("train/cat/0.png", "test/cat/x.png"),
+        "1 test images are training images too",
+        "test/cat/x.png = train/cat/0.png",
+    ),
+    "under two classes": (
+        ("train/cat/0.png", "train/dog/x.png"),
+        "1 images lie under two classes",
+        r"train/dog/x.png \(dog\) = train/cat/0.png \(cat\)",
+    ),
+    "twice": (
+        ("train/cat/0.png", "train/cat/x.png"),
+        "1 images come more than once",
+        "train/cat/x.png = train/cat/0.png",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", REPEATED)
+@pytest.mark.parametrize("image_size", [None, 8], ids=["held", "streamed"])
+def test_images_that_come_more_than_once_are_told(root, monkeypatch, kind, image_size):
+    place, ((source, copy), message, first) = write_folder(root / "pets"), REPEATED[kind]
+    monkeypatch.setattr(image_folders, "MEMORY", 0 if image_size else 4e9)
+    shutil.copy(place / source, place / copy)
+    for _ in range(2):  # decoded, then from the cache
+        with pytest.warns(UserWarning, match=f"pets: {message}.*first {first}; remove"):
+            data = load(place, image_size=image_size)
+    assert len(data.doubts) == 1
+
+
+def test_a_list_that_names_an_image_twice_is_told(root):
+    place = write_folder(root / "pets")
+    for half in ("train", "test"):
+        rows = [
+            f"{half}/{name}/{i}.png {name}" for name in ("cat", "dog") for i in (0, 1, 1)[: 3 if half == "train" else 2]
+        ]
+        (place / f"{half}.txt").write_text("\n".join(rows))
+    with pytest.warns(
+        UserWarning, match="2 images come more than once in one half, .*first train/cat/1.png = train/cat/1.png"
+    ):
+        load(place)
+
+
+# --- names ---
+
+
+@pytest.mark.parametrize(
+    "names", [("Train", "TEST"), ("training", "valid"), ("train", "Validation"), ("train", "testing")]
+)
+def test_the_halves_may_be_called_otherwise(root, names):
+    place = write_folder(root / "pets")
+    for old, new in zip(("train", "test"), names, strict=True):
+        (place / old).rename(place / "aside")
+        (place / "aside").rename(place / new)
+    assert load(place).class_counts.tolist() == [3, 2]
+
+
+def test_two_folders_for_one_half_are_not_chosen_between(root):
+    place = write_folder(root / "pets")
+    (place / "Train").mkdir()
+    with pytest.raises(DataError, match="both Train and train"):
+        load(place)
+
+
+COMPOSED, APART = "caf\u00e9", "cafe\u0301"
+
+
+@pytest.mark.parametrize(("first", "second"), [(COMPOSED, APART), (APART, COMPOSED)])
+def test_an_accent_may_be_written_in_two_ways(root, first, second):
+    place = write_folder(root / "pets")
+    (place / "train" / "cat").rename(place / "train" / first)
+    (place / "test" / "cat").rename(place / "test" / second)
+    assert load(place).class_names == (COMPOSED, "dog")
+    (place / "train" / first / "0.png").rename(place / "train" / first / f"{first}.png")
+    rows = [f"train/{second}/{second}.png\tdog {second}", "train/dog/0.png\tdog"]
+    (place / "train.txt").write_text("\n".join(rows))
+    (place / "test.txt").write_text(f"test/{first}/0.png\tdog {first}\ntest/dog/0.png\tdog")
+    data = load(place)
+    assert (data.class_names, data.class_counts.tolist()) == (("dog", f"dog {COMPOSED}"), [1, 1])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_list_may_begin_with_the_mark_of_windows(root, encoding):
+    place = write_folder(root / "pets")
+    for half in ("train", "test"):
+        (place / f"{half}.txt").write_text(f"{half}/cat/0.png 0\n{half}/dog/0.png 1\n", encoding=encoding)
+    assert load(place).class_counts.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("path", ["{root}/pests", "./pests", "~/pests", "{root}/file"])
+def test_a_path_that_is_no_folder_is_not_called_a_name(root, path):
+    (root / "file").write_text("")
+    with pytest.raises(ConfigError, match=r"^the folder .*(is not there|is a file)"):
+        load(path.format(root=root))
+
+
+def test_a_folder_of_everything_is_answered_soon(root):
+    deep = root / "pets" / "of" / "all" / "kinds" / "of" / "owners"
+    write_parquet(deep)
+    (deep / "loop").symlink_to(root)
+    with pytest.raises(DataError, match="neither train/ nor train"):
+        load(root / "pets")
+
+
+# --- damage ---
+
+
+@pytest.mark.parametrize("image_size", [None, 8], ids=["held", "streamed"])
+def test_all_damaged_files_are_told_at_once(root, monkeypatch, image_size):
+    place = write_folder(root / "pets", counts=(4, 2))
+    monkeypatch.setattr(image_folders, "MEMORY", 0 if image_size else 4e9)
+    (place / "train" / "cat" / "9.png").symlink_to(root / "gone.png")
+    (place / "train" / "cat" / "1.png").write_bytes(b"no image")
+    (place / "train" / "cat" / "2.png").write_bytes(b"")
+    (place / "test" / "dog" / "0.png").write_bytes(b"")
+    with pytest.raises(
+        DataError,
+        match=r"4 of 11 images are damaged: .*cat/1.png .*known kind.*cat/2.png.*cat/9.png .*a link to .*, and 1 more",
+    ):
+        load(place, image_size=image_size)
+
+
+def test_a_file_is_read_once_until_it_changes(root, monkeypatch):
+    place = str(write_folder(root / "pets"))
+    first, read = version(place), []
+    facts = inspection._facts
+    monkeypatch.setattr(inspection, "_facts", lambda path: read.append(path) or facts(path))
+    assert (version(place), read) == (first, [])
+    for store in ("_known", "_loaded"):  # another process
+        getattr(inspection, store).clear()
+    assert (version(place), read) == (first, [])
+    file = root / "pets" / "train" / "cat" / "0.png"
+    os.utime(file, ns=(0, 1))
+    assert (version(place), read) == (first, [str(file)])
+
+
+# --- pixels ---
+
+RAMP = np.arange(64).reshape(8, 8) * 4  # 0 to 252
+
+
+DEPTHS = {
+    "12 bits in 16": ("png", (RAMP * 4095 // 255).astype(np.uint16), 4095),
+    "0 to 255 in 16 bits": ("png", RAMP.astype(np.uint16), 255),
+    "16 bits": ("png", (RAMP * 257).astype(np.uint16), 65535),
+    "16 bits, big-endian": ("tif", (RAMP * 257).astype(">u2"), 65535),
+    "0 to 255 in 32 bits": ("tif", RAMP.astype(np.int32), 255),
+    "floats up to 1": ("tif", (RAMP / 255).astype(np.float32), 1),
+    "floats up to 255": ("tif", RAMP.astype(np.float32), 255),
+}
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("depth", DEPTHS)
+def test_pixels_of_more_than_8_bits_are_scaled_by_the_range_of_the_data_set(root, monkeypatch, depth, streamed):
+    suffix, values, white = DEPTHS[depth]
+    place = write_folder(root / "pets", suffix=suffix, mode="L")
+    monkeypatch.setattr(image_folders, "MEMORY", 0 if streamed else 4e9)
+    save(place / "train" / "cat" / f"0.{suffix}", Image.fromarray(values))
+    save(place / "test" / "dog" / f"0.{suffix}", Image.fromarray(values // 2 if white > 1 else values / 2))
+    data = load(place, image_size=8)
+    assert f"with values from 0 to {values.max():g}: 0 becomes black, {white:g} white" in data.notes[0]
+    if not streamed:
+        assert (data.train.images[0].int() - torch.from_numpy(RAMP)).abs().max() <= 1
+        assert (data.test.images[2].int() - torch.from_numpy(RAMP // 2)).abs().max() <= 1
+    else:
+        assert 110 < all_of(data.train)[0].float().mean() < 140
+        assert 50 < all_of(data.test)[2].float().mean() < 70
+
+
+NO_RANGE = {
+    "negative": (RAMP - 9).astype(np.float32),
+    "negative whole numbers": (RAMP - 9).astype(np.int32),
+    "NaN": np.where(RAMP > 99, np.nan, RAMP).astype(np.float32),
+    "infinite": np.where(RAMP > 99, np.inf, RAMP).astype(np.float32),
+    "all 0": np.zeros((8, 8), np.float32),
+}
+
+
+@pytest.mark.parametrize("kind", NO_RANGE)
+def test_pixels_without_a_range_are_refused(root, kind):
+    place = write_folder(root / "pets")
+    save(place / "train" / "cat" / "0.tif", Image.fromarray(NO_RANGE[kind]))
+    with pytest.raises(DataError, match=r"cat/0\.tif and others: pixel values from .*; write them as images of 8 bits"):
+        load(place)
+
+
+@pytest.mark.parametrize(("top", "fits"), [(4095, False), (65535, True)])
+def test_colours_of_16_bits_must_use_them(root, top, fits):
+    place = write_folder(root / "pets")
+    colours = np.stack([RAMP * top // 255] * 3, 2).astype(">u2")
+    (place / "train" / "cat" / "0.png").write_bytes(png_of_16_bits(colours))
+    if fits:
+        assert (load(place).train.images[0].int() - torch.from_numpy(RAMP)).abs().max() <= 1
+    else:
+        with pytest.raises(DataError, match=r"colour images of 16 bits .*use only the lower ones"):
+            load(place)
+
+
+def png_of_16_bits(colours):
+    """Pillow cannot write it."""
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    height, width, _ = colours.shape
+    rows = b"".join(b"\0" + row.tobytes() for row in colours)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "webp"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_images_are_turned_as_their_camera_says(root, monkeypatch, suffix, streamed):
+    place = write_folder(root / "pets", suffix=suffix, size=(16, 16))
+    monkeypatch.setattr(image_folders, "MEMORY", 0 if streamed else 4e9)
+    left = np.zeros((16, 16, 3), np.uint8)
+    left[:, :8] = 255
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6  # the camera was turned: left is up
+    Image.fromarray(left).save(place / "train" / "cat" / f"0.{suffix}", exif=exif)
+    image = all_of(load(place, image_size=16).train)[0] if streamed else load(place, image_size=16).train.images[0]
+    assert image[:, :6].float().mean() > 240
+    assert image[:, 10:].float().mean() < 15
+
+
+@pytest.mark.parametrize("suffix", ["gif", "png", "webp", "tif"])
+def test_of_several_images_in_a_file_the_first_is_taken_and_that_is_told(root, suffix):
+    place = write_folder(root / "pets")
+    file = place / "train" / "cat" / f"0.{suffix}"
+    picture(0).save(file, save_all=True, append_images=[picture(200), picture(90)])
+    data = load(place)
+    assert f"1 files have several images, first {file}: of each, the first image is taken" in data.notes
+    assert (data.train.images[0].float().mean((1, 2)) - torch.tensor([0.0, 40, 200])).abs().max() < 20
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "YCbCr"])
+def test_every_mode_of_8_bits_keeps_its_brightness(root, mode):
+    place = write_folder(root / "pets", suffix="tif")
+    save(
+        place / "train" / "cat" / "0.tif",
+        Image.new("L", (8, 8), 255).convert("RGB").convert(mode)
+        if mode != "PA"
+        else Image.new("L", (8, 8), 255).convert("P"),
+    )
+    assert load(place).train.images[0].float().mean() > 250
+
+
+def test_a_panorama_takes_no_more_memory_than_its_middle(root, monkeypatch):
+    place, sizes = write_folder(root / "pets"), []
+    save(place / "train" / "cat" / "0.png", Image.new("RGB", (20_000, 2), (255, 255, 255)))
+    monkeypatch.setattr(
+        Image.Image,
+        "resize",
+        lambda image, size, *rest, resize=Image.Image.resize: sizes.append(size) or resize(image, size, *rest),
+    )
+    assert (load(place, image_size=64).train.images[0] == 255).all()
+    assert max(width * height for width, height in sizes) <= 64 * 64 * 8

@@ -45,8 +45,9 @@ def test_parquet_pixels_come_through_unchanged(root):
 
 
 def test_parquet_files_may_lie_in_a_subfolder_and_in_parts(root):
-    write_parquet(root / "cifar100" / "data")
-    pq.write_table(parquet_table([1, 1]), root / "cifar100" / "data" / "train-00001-of-00002.parquet")
+    place = write_parquet(root / "cifar100" / "data")
+    (place / "train-00000-of-00001.parquet").rename(place / "train-00000-of-00002.parquet")
+    pq.write_table(parquet_table([1, 1]), place / "train-00001-of-00002.parquet")
     assert load("cifar100", root=root, profile="as-is").class_counts.tolist() == [3, 4]
 
 
@@ -211,4 +212,75 @@ def test_nothing_is_written_beside_other_parquet_files(noise, tmp_path):
 def test_images_on_disk_are_too_many_to_write(tmp_path):
     files = ImageFiles([tmp_path / "0.png"], [0], 8)
     with pytest.raises(ConfigError, match="too large to be packed"):
-        datasets.write_parquet(LongTailedDataset("big", files, files, ("a",)), tmp_path / "there")
+        datasets.write_parquet(LongTailedDataset("big", files, files, ("a", "b")), tmp_path / "there")
+
+
+# --- what is not what it seems ---
+
+
+def test_a_missing_part_of_the_files_is_told(root):
+    place = write_parquet(root / "pets")
+    (place / "train-00000-of-00001.parquet").rename(place / "train-00001-of-00003.parquet")
+    with pytest.raises(DataError, match=r"2 of the 3 parts .*are missing, first part 0"):
+        load(place)
+
+
+def test_parts_of_two_data_sets_are_not_joined(root):
+    place = write_parquet(root / "pets")
+    pq.write_table(parquet_table([1, 1]), place / "train-00001-of-00002.parquet")
+    with pytest.raises(DataError, match="parts of different data sets"):
+        load(place)
+
+
+def test_the_halves_of_two_data_sets_are_not_joined(root):
+    write_parquet(root / "pets" / "a", test_name="validation")
+    write_parquet(root / "pets" / "b")
+    (root / "pets" / "b" / "train-00000-of-00001.parquet").unlink()
+    with pytest.raises(DataError, match="several data sets"):
+        load(root / "pets")
+
+
+def test_labels_follow_the_names_of_their_own_file(root):
+    place = write_parquet(root / "pets", names=("cat", "dog"))
+    table = parquet_table([0, 1, 1], names=("dog", "cat"), first=15)
+    pq.write_table(table, place / "test-00000-of-00001.parquet")
+    assert load(place).test.labels.tolist() == [1, 0, 0]
+    pq.write_table(parquet_table([0, 1], names=("dog", "eel")), place / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="class 'eel', which the first training file does not name"):
+        load(place)
+
+
+@pytest.mark.parametrize("label", [-1, None, 0.5])
+def test_labels_that_are_no_classes_are_told(root, label):
+    place = write_parquet(root / "pets")
+    pq.write_table(parquet_table([0, 1, label]), place / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="labels that are not whole numbers"):
+        load(place)
+
+
+def test_all_damaged_rows_are_told_at_once(root):
+    file = next(write_parquet(root / "pets").glob("train*"))
+    rows = pq.read_table(file).to_pylist()
+    rows[1]["img"]["bytes"], rows[3]["img"]["bytes"] = b"", None
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    with pytest.raises(DataError, match=r"2 of 7 images are damaged: image 1 of .*image 3 of "):
+        load(root / "pets")
+
+
+def test_rows_that_come_more_than_once_are_told_also_from_the_cache(root):
+    place = write_parquet(root / "pets")
+    pq.write_table(parquet_table([0, 1]), place / "test-00000-of-00001.parquet")
+    for _ in range(2):
+        with pytest.warns(UserWarning, match="2 images lie under|2 test images are training images too"):
+            assert len(load(place).doubts) == 2
+
+
+def test_pixels_of_more_than_8_bits_are_scaled_by_the_range_of_the_data_set(root):
+    file = next(write_parquet(root / "pets").glob("train*"))
+    rows, ramp = pq.read_table(file).to_pylist(), np.arange(64).reshape(8, 8) * 4
+    rows[0]["img"]["bytes"] = png(Image.fromarray((ramp * 4095 // 255).astype(np.uint16)))
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    for _ in range(2):  # decoded, then from the cache
+        data = load(root / "pets")
+        assert (data.train.images[0].int() - torch.from_numpy(ramp)).abs().max() <= 1
+        assert "0 becomes black, 4095 white" in data.notes[0]

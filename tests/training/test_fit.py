@@ -207,20 +207,42 @@ def test_layers_that_draw_for_themselves_draw_the_same_again(tmp_path, dataset):
     assert (runs[0].logits == runs[1].logits).all()
 
 
-def test_a_folder_that_changed_is_another_run_and_the_same_folder_is_not(tmp_path, monkeypatch):
-    for split in ("train", "test"):
-        for name in ("cat", "dog"):
+def _swapped(first, second):
+    first.rename(first.parent / "aside")
+    second.rename(first)
+    (first.parent / "aside").rename(second)
+
+
+CHANGES = {  # what happens to a folder: is it another data set then?
+    "an image less": (lambda pets: (pets / "train/cat/3.png").unlink(), True),
+    "two images swapped": (lambda pets: _swapped(pets / "train/cat/0.png", pets / "train/dog/0.png"), True),
+    "two test images swapped": (lambda pets: _swapped(pets / "test/cat/0.png", pets / "test/dog/0.png"), True),
+    "a class renamed": (
+        lambda pets: [(pets / half / "cat").rename(pets / half / "ant") for half in pets.iterdir()],
+        True,
+    ),
+    "a README": (lambda pets: (pets / "README.txt").write_text("cats and dogs"), False),
+    "a note in a class": (lambda pets: (pets / "train/cat/note.txt").write_text("a good cat"), False),
+    "a new time": (lambda pets: os.utime(pets / "train/cat/0.png", (1, 1)), False),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_folder_is_another_data_set_if_an_image_that_it_uses_is_another(tmp_path, monkeypatch, change):
+    for s, split in enumerate(("train", "test")):
+        for c, name in enumerate(("cat", "dog")):
             (tmp_path / "pets" / split / name).mkdir(parents=True)
             for i in range(4):
-                shade = Image.new("RGB", (8, 8), (40 * i, 90, 90))
-                shade.save(tmp_path / "pets" / split / name / f"{i}.png")
+                shade = Image.new("RGB", (8, 8), (40 * i, 90 * s, 90 * c))
+                shade.save(tmp_path / "pets" / split / name / f"{i}.png", "BMP")  # all files of one size
     config = RunConfig.make(dataset=str(tmp_path / "pets"), method="ce", student="resnet8x0.5", epochs=1)
     first = fit_quietly(config, tmp_path / "runs")
     monkeypatch.chdir(tmp_path)
     relative = RunConfig.make(dataset="pets/", method="ce", student="resnet8x0.5", epochs=1)
     assert fit_quietly(relative, tmp_path / "runs").folder == first.folder
-    (tmp_path / "pets" / "train" / "cat" / "3.png").unlink()
-    assert fit_quietly(config, tmp_path / "runs").folder != first.folder
+    happens, another = CHANGES[change]
+    happens(tmp_path / "pets")
+    assert (fit_quietly(config, tmp_path / "runs").folder != first.folder) == another
 
 
 @pytest.mark.parametrize("objects", [{"teacher": "resnet8"}, {"dataset": "digits"}, {"student": {}}])

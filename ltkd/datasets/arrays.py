@@ -1,0 +1,127 @@
+"""Images and labels in the forms that callers have: arrays, tensors, PIL images, one-hot rows, names."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from ..errors import ConfigError
+from .decoding import eight_bits, is_deep, rgb, upright, white_of
+
+CHANNELS = (1, 3)
+LABELS = "labels must be whole numbers from 0 on, one-hot rows (N, C), or names, one an image"
+
+
+def items(dataset: Any) -> tuple[list[Any], list[Any]]:
+    """The images and the labels of a torch dataset. Raises ConfigError unless its items are pairs."""
+    try:
+        pairs = [dataset[i] for i in range(len(dataset))]
+        images, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    except (TypeError, KeyError, IndexError, NotImplementedError) as error:
+        raise ConfigError(
+            f"a {type(dataset).__name__} cannot be read as a data set ({error}); needed are a length, and items "
+            f"`image, label` by number"
+        ) from error
+    return images, labels
+
+
+def pictures(halves: Sequence[Any]) -> tuple[list[list[Image.Image]], tuple[str, ...]]:
+    """The images of each half as 8-bit PIL images, all of them grey or all in RGB, and a note on what was scaled.
+
+    Raises ConfigError for what are no images, and for values without a range.
+    """
+    read = [[_array(image) for image in _listed(half)] for half in halves]
+    deep = [image for half in read for image in half if image.dtype not in (np.uint8, np.bool)]
+    white, notes = 1.0, tuple[str, ...]()
+    if deep:
+        low, high = float(np.min([x.min() for x in deep])), float(np.max([x.max() for x in deep]))
+        try:
+            white = white_of(low, high)
+        except ValueError as error:
+            raise ConfigError(f"{error}; give the images before they are normalised") from error
+        notes = (f"pixel values from {low:g} to {high:g}: 0 became black, {white:g} white",)
+    colour = any(image.ndim == 3 for half in read for image in half)
+    return [[_picture(image, white, "RGB" if colour else "L") for image in half] for half in read], notes
+
+
+def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[list[np.ndarray], tuple[str, ...]]:
+    """The labels of each half, training first, as numbers (N,), and the names of the classes.
+
+    names: by label; None: from the labels. Raises ConfigError for labels of another kind.
+    """
+    rows = [_plain(labels) for labels in halves]
+    if all(labels.dtype.kind == "U" for labels in rows):
+        known = tuple(names) if names is not None else tuple(np.unique(rows[0]).tolist())
+        label_of = {name: label for label, name in enumerate(known)}
+        if strangers := sorted({name for labels in rows for name in labels.tolist()} - set(label_of)):
+            raise ConfigError(f"no training image is of class {strangers[0]!r}, or class_names= does not name it")
+        return [np.array([label_of[name] for name in labels.tolist()], dtype=np.int64) for labels in rows], known
+    if any(labels.dtype.kind == "U" for labels in rows):
+        raise ConfigError("the labels of one half are names, those of the other numbers; write both in one way")
+    if names is None:
+        names = [str(label) for label in range(1 + max(int(labels.max(initial=0)) for labels in rows))]
+    return rows, tuple(names)
+
+
+def _listed(images: Any) -> Iterable[Any]:
+    if not hasattr(images, "__len__") or isinstance(images, str | dict):
+        raise ConfigError(f"images must be an array, a tensor or a list, got {type(images).__name__}")
+    return images
+
+
+def _array(image: Any) -> np.ndarray:
+    """One image as (height, width) or (height, width, 3), numbers of any range."""
+    if isinstance(image, Image.Image):
+        image = upright(image)
+        if not is_deep(image):
+            image = image.convert("L") if image.mode in ("1", "L", "LA") else rgb(image)
+    array = _numpy(image)
+    if array.dtype.kind not in "buif":
+        raise ConfigError(f"an image is of {array.dtype}, not of numbers; give arrays, tensors or PIL images")
+    first, last = (array.ndim == 3 and array.shape[axis] in CHANNELS for axis in (0, 2))
+    if array.ndim == 3 and first != last:
+        array = np.moveaxis(array, 0, 2) if first else array
+        array = array[..., 0] if array.shape[2] == 1 else array
+    elif array.ndim != 2:
+        raise ConfigError(
+            f"an image has the shape {array.shape}; needed are (side, side), (channels, side, side) or (side, side, "
+            f"channels), with 1 or 3 channels"
+        )
+    if not array.size:
+        raise ConfigError(f"an image has the shape {array.shape}, so not a single pixel")
+    return array
+
+
+def _picture(image: np.ndarray, white: float, mode: str) -> Image.Image:
+    scaled = image if image.dtype == np.uint8 else eight_bits(image, 1.0 if image.dtype == np.bool else white)
+    return Image.fromarray(np.ascontiguousarray(scaled)).convert(mode)
+
+
+def _plain(labels: Any) -> np.ndarray:
+    """Labels as numbers or names (N,)."""
+    try:
+        array = np.asarray([_numpy(label) for label in labels] if isinstance(labels, list | tuple) else _numpy(labels))
+    except ValueError as error:  # rows of different lengths
+        raise ConfigError(f"{LABELS}; these have different lengths") from error
+    if array.dtype.kind in "OS":
+        array = array.astype(str)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.dtype.kind in "buif" and np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all():
+        return array.argmax(1)
+    if array.ndim != 1:
+        raise ConfigError(f"{LABELS}; got the shape {array.shape}, whose rows are not one-hot")
+    if array.dtype.kind == "f" and (array == np.rint(array)).all():
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "buiU":
+        raise ConfigError(f"{LABELS}; got {array.dtype}, such as {array[0] if len(array) else ''}")
+    return array if array.dtype.kind == "U" else array.astype(np.int64)
+
+
+def _numpy(value: Any) -> np.ndarray:
+    if torch.is_tensor(value):
+        value = value.detach().cpu()
+        return (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return np.asarray(value)

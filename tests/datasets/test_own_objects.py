@@ -1,0 +1,240 @@
+"""Data sets that the caller makes of arrays, tensors and other objects."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from helpers import random_dataset
+from PIL import Image
+from torch.utils.data import Subset, TensorDataset
+
+from ltkd import ConfigError, DataError, RunConfig, fit
+from ltkd.datasets import ImageFiles, ImageSet, LongTailedDataset
+from ltkd.training.custom_objects import with_objects
+
+# In most of these, both halves are the same images.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(training images too|more than once|two classes)")
+
+NHWC = np.random.default_rng(0).integers(256, size=(6, 8, 8, 3), dtype=np.uint8)
+NCHW = torch.from_numpy(NHWC).permute(0, 3, 1, 2)
+LABELS = np.array([0, 0, 0, 1, 1, 2])
+GREY = NHWC[..., 0]
+
+
+def made(images=NHWC, labels=LABELS, **how):
+    return LongTailedDataset.from_arrays(images, labels, images, labels, **how)
+
+
+# --- what can be converted ---
+
+IMAGES = {
+    "channels last": NHWC,
+    "channels first": NCHW.numpy(),
+    "a tensor": NCHW,
+    "a list of arrays of both layouts": [*NHWC[:3], *NCHW[3:].numpy()],
+    "PIL images": [Image.fromarray(x) for x in NHWC],
+    "floats up to 1": NCHW / 255,
+    "floats up to 1 in bfloat16 of black and white": (NCHW > 127).bfloat16(),
+    "floats up to 255": NHWC.astype(np.float64),
+    "int64": NHWC.astype(np.int64),
+    "12 bits": (NHWC * (4095 / 255)).round().astype(np.uint16),
+    "16 bits": NHWC.astype(np.uint16) * 257,
+}
+
+
+@pytest.mark.parametrize("kind", IMAGES)
+def test_images_of_every_kind_become_the_same_pixels(kind):
+    expected = (NCHW > 127).to(torch.uint8) * 255 if "bfloat16" in kind else NCHW
+    data = made(IMAGES[kind])
+    assert (data.train.images.int() - expected.int()).abs().max() <= (1 if kind == "12 bits" else 0)
+    assert torch.equal(data.test.images, data.train.images)
+
+
+@pytest.mark.parametrize(
+    "grey", [GREY, GREY[:, None], GREY[..., None], [Image.fromarray(x) for x in GREY], GREY.astype(np.uint16) * 257]
+)
+def test_grey_images_have_one_channel(grey):
+    assert torch.equal(made(grey).train.images, torch.from_numpy(GREY)[:, None])
+
+
+def test_black_and_white_images_are_black_and_white():
+    assert torch.equal(made(GREY > 127).train.images, 255 * torch.from_numpy(GREY > 127)[:, None].to(torch.uint8))
+
+
+def test_grey_images_among_those_in_colour_become_colour():
+    data = LongTailedDataset.from_arrays(NHWC, LABELS, GREY, LABELS)
+    assert torch.equal(data.test.images, torch.from_numpy(GREY)[:, None].expand(-1, 3, -1, -1))
+
+
+def test_both_halves_have_one_range():
+    data = LongTailedDataset.from_arrays(NHWC / 255, LABELS, NHWC / 510, LABELS)
+    assert (data.test.images.int() - (NCHW / 2).int()).abs().max() <= 1
+    assert "0 became black, 1 white" in data.notes[0]
+
+
+def test_images_of_several_sizes_are_brought_to_one():
+    images = [Image.new("RGB", size) for size in ((9, 5), (8, 8), (20, 31), (8, 9), (8, 8), (8, 8))]
+    assert made(images, image_size=8).train.images.shape == (6, 3, 8, 8)
+
+
+NUMBERS = {
+    "a list": LABELS.tolist(),
+    "int32": LABELS.astype(np.int32),
+    "uint8": LABELS.astype(np.uint8),
+    "a tensor": torch.from_numpy(LABELS),
+    "a list of tensors": list(torch.from_numpy(LABELS)),
+    "whole floats": LABELS.astype(float),
+    "a column": LABELS[:, None],
+    "one-hot": np.eye(3)[LABELS],
+    "one-hot in a tensor": torch.nn.functional.one_hot(torch.from_numpy(LABELS)),
+    "names": ["ant", "ant", "ant", "bee", "bee", "cat"],
+    "names in an object array": np.array(["ant", "ant", "ant", "bee", "bee", "cat"], dtype=object),
+}
+
+
+@pytest.mark.parametrize("kind", NUMBERS)
+def test_labels_of_every_kind_become_the_same_numbers(kind):
+    data = made(labels=NUMBERS[kind])
+    assert data.train.labels.tolist() == LABELS.tolist()
+    assert data.train.labels.dtype == torch.int64
+    assert data.class_names == (("ant", "bee", "cat") if "names" in kind else ("0", "1", "2"))
+
+
+def test_given_names_order_the_labels():
+    data = made(labels=["bee", "bee", "bee", "cat", "cat", "ant"], class_names=["bee", "cat", "ant"])
+    assert (data.class_names, data.train.labels.tolist()) == (("bee", "cat", "ant"), LABELS.tolist())
+
+
+class Pairs:
+    """A data set of (image, label) as torchvision's are."""
+
+    classes = ("ant", "bee", "cat")
+
+    def __init__(self, images):
+        self.images = images
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, i):
+        return self.images[i], int(LABELS[i])
+
+
+@pytest.mark.parametrize("images", [IMAGES["PIL images"], IMAGES["floats up to 1"]], ids=["PIL", "ToTensor"])
+def test_a_torch_data_set_is_taken_with_its_class_names(images):
+    data = LongTailedDataset.from_torch(Pairs(images), Subset(Pairs(images), range(6)))
+    assert torch.equal(data.train.images, NCHW)
+    assert torch.equal(data.test.images, NCHW)
+    assert (data.class_names, data.class_counts.tolist()) == (("ant", "bee", "cat"), [3, 2, 1])
+
+
+def test_a_tensor_dataset_is_taken():
+    tensors = TensorDataset(NCHW, torch.from_numpy(LABELS))
+    assert torch.equal(LongTailedDataset.from_torch(tensors, tensors).train.images, NCHW)
+
+
+# --- what cannot ---
+
+REFUSED = {
+    "normalised": (lambda: made(NCHW / 127.5 - 1), "values from -1 to 1.*before they are normalised"),
+    "NaN": (lambda: made(np.where(NHWC > 250, np.nan, NHWC)), "nan"),
+    "all 0": (lambda: made(np.zeros((6, 8, 8))), "from 0 to 0"),
+    "two channels": (lambda: made(NHWC[..., :2]), r"shape \(8, 8, 2\)"),
+    "either layout": (lambda: made(np.ones((6, 3, 3, 3))), r"shape \(3, 3, 3\)"),
+    "complex": (lambda: made(NHWC.astype(complex)), "complex"),
+    "no array": (lambda: made(7), "got int"),
+    "several sizes": (lambda: made([*NHWC[:5], NHWC[5, :5, :5]]), "squares of one size.*image_size"),
+    "oblong": (lambda: made(NHWC[:, :5]), "squares of one size"),
+    "halves of two sizes": (
+        lambda: LongTailedDataset.from_arrays(NHWC, LABELS, NHWC[:, :5, :5], LABELS),
+        "training images are 8 x 8 .*test images 5 x 5",
+    ),
+    "an empty half": (lambda: LongTailedDataset.from_arrays(NHWC, LABELS, NHWC[:0], LABELS[:0]), "not a single image"),
+    "soft labels": (lambda: made(labels=np.full((6, 3), 1 / 3)), "not one-hot"),
+    "halves of labels": (lambda: made(labels=LABELS + 0.5), "whole numbers"),
+    "a label of -1": (lambda: made(labels=LABELS - 1), "from -1 to 1"),
+    "too few labels": (lambda: made(labels=LABELS[:5]), "6 images with labels"),
+    "more labels than names": (lambda: made(class_names=["a", "b"]), "label 2, but 2 classes"),
+    "two classes of one name": (lambda: made(class_names=["a", "b", "a"]), "two classes are called 'a'"),
+    "one class": (lambda: made(labels=LABELS * 0), "two classes or more"),
+    "an empty class": (lambda: made(class_names="abcd"), "one text a class"),
+    "a class without images": (lambda: made(class_names=[*"abcd"]), "class 'd' has no training images"),
+    "a class without test images": (
+        lambda: LongTailedDataset.from_arrays(NHWC, LABELS, NHWC[:5], LABELS[:5]),
+        "class '2' has no test images",
+    ),
+    "a name unknown in training": (
+        lambda: LongTailedDataset.from_arrays(NHWC, NUMBERS["names"], NHWC[:2], ["ant", "eel"]),
+        "class 'eel'",
+    ),
+    "names and numbers": (lambda: LongTailedDataset.from_arrays(NHWC, NUMBERS["names"], NHWC, LABELS), "in one way"),
+    "an endless data set": (lambda: LongTailedDataset.from_torch(iter(NHWC), iter(NHWC)), "cannot be read"),
+    "items of one": (lambda: LongTailedDataset.from_torch(list(NCHW[:, :1, 0, 0]), [1]), "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_cannot_be_converted_is_refused_in_one_sentence(case):
+    make, message = REFUSED[case]
+    with pytest.raises((ConfigError, DataError), match=message) as error:
+        make()
+    assert "\n" not in str(error.value)
+
+
+def image_set(images=NCHW, labels=LABELS):
+    return ImageSet(images, labels)
+
+
+PARTS = {
+    "channels last": (lambda: image_set(NCHW.permute(0, 2, 3, 1)), r"\(6, 8, 8, 3\).*from_arrays"),
+    "oblong": (lambda: image_set(NCHW[:, :, :5]), r"\(6, 3, 5, 8\)"),
+    "floats": (lambda: image_set(NCHW / 255), "float32"),
+    "numpy": (lambda: image_set(NHWC), "got ndarray"),
+    "one-hot": (lambda: image_set(labels=torch.eye(3)[LABELS]), r"labels of shape \(6, 3\)"),
+    "-1": (lambda: image_set(labels=LABELS - 1), "from -1 to 1"),
+    "floats as labels": (lambda: image_set(labels=LABELS / 2), "float64"),
+    "names": (lambda: image_set(labels=NUMBERS["names"]), "no numbers"),
+    "-1 on disk": (lambda: ImageFiles(["a", "b"], [0, -1], 8), "from -1 to 0"),
+    "label of C": (lambda: LongTailedDataset("own", image_set(), image_set(), ("a", "b")), "label 2"),
+    "a torch data set": (lambda: LongTailedDataset("own", Pairs(NHWC), image_set(), ("a", "b", "c")), "from_torch"),
+    "grey and colour": (
+        lambda: LongTailedDataset("own", image_set(), image_set(NCHW[:, :1]), ("a", "b", "c")),
+        "in 3 channels.*in 1 channels",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_the_parts_of_a_data_set_are_checked_when_they_are_made(case):
+    make, message = PARTS[case]
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("kind", ["a list", "int32", "uint8", "a tensor"])
+def test_whole_numbers_of_any_kind_are_labels(kind):
+    assert image_set(labels=NUMBERS[kind]).labels.dtype == torch.int64
+
+
+@pytest.mark.parametrize(("counts", "test_counts"), [((5, 4, 0), (2, 2, 2)), ((5, 4, 3), (2, 0, 2))])
+def test_fit_wants_images_of_each_class(tmp_path, counts, test_counts):
+    with pytest.raises(DataError, match=r"class '[bc]' has no (training|test) images"):
+        fit(RunConfig.make(method="ce"), runs=tmp_path, dataset=random_dataset(counts, test_counts))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "recipe", "epochs"),
+    [
+        ({}, "folder", 60),
+        ({"epochs": 24}, "folder", 24),  # as many as in the recipe of the digits, but chosen
+        ({"recipe": "digits"}, "digits", 24),
+        ({"dataset": "digits"}, "digits", 24),
+    ],
+    ids=str,
+)
+def test_the_recipe_of_own_data_is_folder_unless_another_is_chosen(chosen, recipe, epochs):
+    config = with_objects(pickle.loads(pickle.dumps(RunConfig.make(**chosen, method="kd"))), None, None, made())
+    assert (config.recipe, config.epochs) == (recipe, epochs)
+    assert config.profile == "as-is"
+    assert with_objects(config.for_teacher(), None, None, made()).recipe == recipe
