@@ -374,16 +374,39 @@ def _only(dataset: LongTailedDataset, classes: Sequence[int]) -> LongTailedDatas
 
 @torch.no_grad()
 def _check_network(network: nn.Module, role: str, name: str | None, images: Tensor, num_classes: int) -> None:
-    """Raise ConfigError unless the network takes the images and returns logits (B, num_classes)."""
-    training = network.training
-    try:
-        logits = network.eval()(images)
-    except Exception as error:  # the caller's own module may raise anything
-        raise ConfigError(f"the {role} {name} does not take images of shape {tuple(images.shape)}: {error}") from error
+    """Raise ConfigError unless the network takes the images and returns logits (B, num_classes).
+
+    In evaluation mode, they must be numbers that depend on each image alone. The student must return logits in training
+    mode too.
+    """
+    who, training = f"the {role} {name}", network.training
+    with own_randomness(images.device, 0):
+        logits = _checked_logits(network.eval(), f"{who} (in evaluation mode)", images, num_classes)
+        alone = _checked_logits(network, f"{who} (in evaluation mode)", images[:1], num_classes)
+        if role == "student":  # in a copy: BatchNorm learns from each batch
+            _checked_logits(copy.deepcopy(network).train(), f"{who} (in training mode)", images, num_classes)
     network.train(training)
+    if logits.isnan().any():
+        raise ConfigError(
+            f"{who} returns nan for images of the test set: check its weights, and its input in your code"
+        )
+    largest = float(logits[logits.isfinite()].abs().amax()) if logits.isfinite().any() else 0.0
+    if not torch.allclose(alone, logits[:1], rtol=0, atol=0.01 * largest):  # rounding differs with the batch's size
+        raise ConfigError(
+            f"{who} returns other logits for an image alone than for the same image in a batch, in evaluation mode: "
+            f"its dropout or normalization ignores eval(); pass it training=self.training"
+        )
+
+
+def _checked_logits(network: nn.Module, who: str, images: Tensor, num_classes: int) -> Tensor:
+    try:
+        logits = network(images)
+    except Exception as error:  # the caller's own module may raise anything
+        raise ConfigError(f"{who} does not take images of shape {tuple(images.shape)}: {error}") from error
     found = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
     if found != (len(images), num_classes):
         raise ConfigError(
-            f"the {role} {name} returns {found} for {len(images)} images, but the data have {num_classes} classes: it "
-            f"must return logits of shape {(len(images), num_classes)}"
+            f"{who} returns {found} for {len(images)} images, but the data have {num_classes} classes: it must return "
+            f"logits of shape {(len(images), num_classes)}; wrap it in a module whose forward returns them alone"
         )
+    return logits
