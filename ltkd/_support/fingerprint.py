@@ -13,11 +13,12 @@ from contextlib import suppress
 from dataclasses import fields, is_dataclass
 from functools import cached_property
 from types import CellType, CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
+T = TypeVar("T")
 LIBRARIES = {"ltkd", "torch", "torchvision", "timm", "numpy", "pandas", "scipy", "sklearn", "pybind11_builtins"}
 PYTHON = os.path.join(os.path.dirname(os.__file__), "")
 PLAIN = (type(None), bool, int, float, complex, str, bytes)  # their repr identifies them
@@ -51,10 +52,20 @@ def network_fingerprint(network: nn.Module) -> str:
 
     It depends on the parameters and their `requires_grad`, on buffers, hooks and all other attributes, on layers whose
     mode differs from the layer around them (such as BatchNorm in evaluation mode), and on the code of the user's own
-    layers (see `class_code`). It does not depend on the mode of the whole network or on `torch.compile`. Values that a
-    layer stores from its last batch are attributes, so they count.
+    layers (see `class_code`). It does not depend on the mode of the whole network or on its wrappers (see `unwrapped`).
+    Values that a layer stores from its last batch are attributes, so they count.
     """
     return digest(_record(network), 8)
+
+
+def unwrapped(value: T) -> T:
+    """The network or function behind torch.compile, DataParallel or DistributedDataParallel; any other value itself."""
+    inner: Any = value
+    if isinstance(value, nn.DataParallel | nn.parallel.DistributedDataParallel):
+        inner = value.module
+    elif isinstance(value, nn.Module | FunctionType):
+        inner = getattr(value, "_orig_mod", getattr(value, "_torchdynamo_orig_callable", value))
+    return value if inner is value else unwrapped(inner)
 
 
 def class_code(cls: type) -> str | None:
@@ -101,8 +112,7 @@ def _record(root: object) -> list[Any]:
     numbers: dict[int, int] = {}
 
     def entry(value: Any) -> str | int:
-        if isinstance(value, nn.Module | FunctionType):  # the original behind the output of torch.compile
-            value = getattr(value, "_orig_mod", getattr(value, "_torchdynamo_orig_callable", value))
+        value = unwrapped(value)
         if type(value) in PLAIN:
             return repr(value) if type(value) is not bytes else hashlib.sha256(value).hexdigest()
         if of_a_library(value) and not _closure(value):  # a decorated function has a closure

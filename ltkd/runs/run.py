@@ -17,7 +17,7 @@ from torch import nn
 
 from .. import methods, models
 from .._support.ambient import torch_defaults
-from .._support.fingerprint import digest
+from .._support.fingerprint import digest, unwrapped
 from .._support.seeding import own_randomness
 from .._support.storage import (
     TEMPORARY,
@@ -218,7 +218,7 @@ class Run:
                 raise RunError(f"the student {self.config.student} is your own module: pass one like it as network=")
             network = models.build(self.config.student, **self.result["shape"], pretrained=False)
         else:
-            network = models.copied(network)  # the method may change the module
+            network = models.copied(unwrapped(network))  # the method may change the module
         with own_randomness("cpu", 0):  # layers that the method adds start random, until the weights are loaded
             network = self._wrapped(network, self.config)
         network.load_state_dict(self.read("student.safetensors", load_tensors))

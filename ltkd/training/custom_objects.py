@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from .. import datasets
-from .._support.fingerprint import network_fingerprint, tensors_fingerprint
+from .._support.fingerprint import network_fingerprint, tensors_fingerprint, unwrapped
 from ..config import CUSTOM, RunConfig
 from ..errors import ConfigError, shown
 
@@ -70,4 +70,4 @@ def _check_as_it_is(config: RunConfig) -> None:
 
 
 def _module_name(module: nn.Module) -> str:
-    return f"{CUSTOM}{type(module).__name__}-{network_fingerprint(module)}"
+    return f"{CUSTOM}{type(unwrapped(module)).__name__}-{network_fingerprint(module)}"

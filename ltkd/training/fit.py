@@ -13,6 +13,7 @@ from .. import metrics
 from .._support import distributed
 from .._support.ambient import torch_defaults
 from .._support.callbacks import notify
+from .._support.fingerprint import unwrapped
 from .._support.provenance import commit, hardware
 from .._support.seeding import own_randomness
 from .._support.settings import Setting
@@ -67,7 +68,7 @@ def fit(
     Args:
         config: everything that determines the result.
         teacher, student: your own modules, used instead of the named networks: images (B, channels, side, side) ->
-            logits (B, C). Both are copied.
+            logits (B, C). Both are copied, without the wrappers of torch.compile and DataParallel.
         dataset: your own data set, used instead of the named one. If `RunConfig.make` was given neither a recipe nor a
             data set, the recipe is then `folder`.
         runs: the folder of all runs (default: LTKD_RUNS, else `runs`).
@@ -97,6 +98,7 @@ def fit(
     ['all', 'balanced', 'epoch', 'few_shot']
     """
     config = with_objects(config, teacher, student, dataset)
+    teacher, student = unwrapped(teacher), unwrapped(student)
     switches = {"compile": compile, "progress": progress, "retrain": retrain, "weights": weights}
     check_arguments(data_root=data_root, workers=workers, cache=cache, callbacks=callbacks, until=until, **switches)
     device = pick_device(distributed.own_device(device))

@@ -9,10 +9,12 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers import PROJECT, about, digits_config, other_result, random_dataset
 from PIL import Image
 from prepared import prepared
@@ -25,6 +27,7 @@ from ltkd.datasets.normalization import Normalizer
 from ltkd.reproduce.sweep import sweep
 from ltkd.runs import checkpoint_bytes
 from ltkd.training import fit as training
+from ltkd.training import setup
 
 FILES = ("logits.npz", "student.safetensors")
 
@@ -556,6 +559,68 @@ def test_a_network_that_does_not_fit_the_data_is_named(tmp_path, dataset, role, 
         fit_quietly(
             noise_config(method="kd"), tmp_path, **({"teacher": small_network()} | {role: network}), dataset=dataset
         )
+
+
+class Own(nn.Module):
+    """Its answer is given by a function of its logits, itself, and the images."""
+
+    def __init__(self, answer):
+        super().__init__()
+        self.body, self.answer = small_network(), answer
+
+    def forward(self, images):
+        return self.answer(self.body(images), self, images)
+
+
+ODD_ANSWERS = {  # {name: (answer, message)}
+    "tuple": (lambda z, self, x: (z, z) if self.training else z, "in training mode. returns tuple"),
+    "dict": (lambda z, self, x: {"logits": z} if self.training else z, "in training mode. returns dict"),
+    "object": (lambda z, self, x: SimpleNamespace(z=z) if self.training else z, "in training mode. returns Simple"),
+    "two heads": (lambda z, self, x: torch.cat([z, z], 1) if self.training else z, r"in training mode. returns \(2, 6"),
+    "map": (lambda z, self, x: z[..., None], r"in evaluation mode. returns \(2, 3, 1\)"),
+    "no batch": (lambda z, self, x: z.squeeze(), r"in evaluation mode. returns \(3,\) for 1 images"),
+    "error": (lambda z, self, x: z @ z if self.training else z, "in training mode. does not take images of shape"),
+    "nan": (lambda z, self, x: z.log(), "returns nan for images of the test set"),
+    "dropout": (lambda z, self, x: F.dropout(z, training=True), "other logits for an image alone"),
+    "batch norm": (lambda z, self, x: z - z.mean(0) if len(z) > 1 else z, "other logits for an image alone"),
+}
+
+
+@pytest.mark.parametrize(("answer", "message"), ODD_ANSWERS.values(), ids=ODD_ANSWERS)
+def test_a_student_that_would_fail_in_training_or_mislead_is_refused_before(answer, message, tmp_path, dataset):
+    with pytest.raises(ConfigError, match=rf"the student custom:Own-\w+ .*{message}") as error:
+        fit_quietly(noise_config(method="ce"), tmp_path, student=Own(answer), dataset=dataset)
+    assert "\n" not in str(error.value)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_check_of_a_network_changes_nothing(tmp_path, dataset):
+    """Neither the statistics of BatchNorm nor the random numbers that follow."""
+    layers = [nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 3)]
+    network, images = nn.Sequential(*layers), torch.randn(2, 1, 8, 8)
+    state, draws = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    setup._check_network(network, "student", "own", images, 3)
+    assert torch.equal(torch.get_rng_state(), draws)
+    assert network.training
+    assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+WRAPPERS = {
+    "torch.compile": torch.compile,
+    "DataParallel": nn.DataParallel,
+    "both": lambda network: torch.compile(nn.DataParallel(network)),
+}
+
+
+@pytest.mark.parametrize("wrap", WRAPPERS.values(), ids=WRAPPERS)
+def test_a_wrapped_network_is_the_same_network(wrap, tmp_path, dataset):
+    config, teacher, student = noise_config(method="kd"), small_network(), small_network()
+    plain = fit_quietly(config, tmp_path / "a", teacher=teacher, student=student, dataset=dataset)
+    run = fit_quietly(config, tmp_path / "b", teacher=wrap(teacher), student=wrap(student), dataset=dataset)
+    assert run.config == plain.config
+    assert contents(run)[0] == contents(plain)[0]
+    for network in (student, wrap(student)):
+        assert run.model(network).state_dict().keys() == student.state_dict().keys()
 
 
 def test_a_method_without_a_teacher_takes_none(tmp_path):
