@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ..errors import RunError
+from .terminal import say
 
 TURN = 5.0  # seconds between two calls of `meanwhile`
 TEMPORARY = ".writing-"  # prefix of a file that is still being written
@@ -83,7 +84,7 @@ def alone(path: str | os.PathLike[str], waiting: str, meanwhile: Callable[[], ob
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        print(waiting, file=sys.stderr, flush=True)
+        say(waiting, file=sys.stderr)
         while not lock.is_locked:
             meanwhile()
             with suppress(Timeout):
