@@ -5,9 +5,11 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from . import __version__, cli
-from .errors import ConfigError, Interrupted, LtkdError, ResultWarning, TeacherWarning
+from ._support.terminal import say
+from .errors import ConfigError, Interrupted, LtkdError, ResultWarning, TeacherWarning, visible
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,19 +32,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # discards the rest of the output
         return 141  # the shell's code for SIGPIPE
     except Interrupted as error:
-        print(error, file=sys.stderr)
+        say(error, file=sys.stderr)
         return 130
     except KeyboardInterrupt:
-        print("stopped; no training was running", file=sys.stderr)
+        say("stopped; no training was running", file=sys.stderr)
         return 130
     except LtkdError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", file=sys.stderr)
         return 2
 
 
 def _show_warning(message: Warning | str, *_where: object, **_how: object) -> None:
     """Print a warning as one line, without the place in our code where it was raised."""
-    print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
+    say(f"warning: {' '.join(str(message).split())}", file=sys.stderr)
 
 
 def _check_given(given: argparse.Namespace) -> None:
@@ -52,9 +54,16 @@ def _check_given(given: argparse.Namespace) -> None:
             raise ConfigError(f"the value of {name.replace('_', '-')} is empty; give one, or leave it out")
 
 
+class Parser(argparse.ArgumentParser):
+    """A parser, and the class of those of its commands, whose errors show all characters of an unknown argument."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(visible(message))
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="python -m ltkd",
         description="Distil balanced knowledge from a biased teacher, on long-tailed data.",
     )

@@ -8,11 +8,23 @@ from typing import Any
 LONGEST = 100  # characters of a value in an error message
 
 
+def visible(text: object) -> str:
+    """The text as one line that shows all of its characters: those that act on a screen are written as `repr` does.
+
+    So the name of a class or a folder can neither colour a terminal, nor begin a line of its own, nor reverse what
+    follows it.
+
+    >>> print(visible("a\\nb \\x1b[31m é"))
+    a\\nb \\x1b[31m é
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 class LtkdError(Exception):
     """Base of all errors of this package. The command line and notebooks print it without a traceback, as one line."""
 
-    def __str__(self) -> str:
-        return " ".join(super().__str__().split())  # it may quote an error of another library, which has many lines
+    def __str__(self) -> str:  # it may quote an error of another library, which has many lines, and names of others
+        return visible(" ".join(super().__str__().split()))
 
     def _render_traceback_(self) -> list[str]:  # IPython calls it in place of printing forty lines of frames
         return [f"{type(self).__name__}: {self}"]

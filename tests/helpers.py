@@ -1,6 +1,7 @@
 """Small things that more than one test file needs."""
 
 import json
+import shutil
 import signal
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,6 +25,47 @@ SHORT_RUN = {
     "batch_size": 64,
     "lr": 0.05,
 }
+
+
+# Names that a page, a figure, a table and a terminal must show as they are.
+HOSTILE = {
+    "script": "</script><script>window.hacked=1</script>",
+    "comment": "<!--<script>",
+    "image": "<img src=x onerror=window.hacked=1>",
+    "link": '<a href="javascript:window.hacked=1">kd</a>',
+    "bold": "<b>cat</b> &lt; dog",
+    "escape": "\x1b[31mred\x1b]0;title\x07",
+    "newline": "a\nerror: b\r\tc",
+    "separator": "a\u2028b\x85c",
+    "bidi": "\u202egnp",
+    "table": "a|b, 50% & more_",
+    "latex": "$x$ \\(y\\)",
+    "template": "%{x} {{ x }}",
+    "quotes": "\"a\" 'b' `c`",
+    "broken": "\udcff",  # what Python makes of a byte in a folder's name that is no UTF-8
+    "long": "w" * 2000,
+    "empty": "",
+}
+
+
+def hostile_recording(folder, name):
+    """A copy of the recording in which a class and a network have this name, and its title ends in it."""
+    shutil.copytree(PROJECT / "data" / "recorded" / "cifar100-lt", folder)
+    index = json.loads((folder / "index.json").read_text())
+    index["networks"][name] = index["networks"].pop("ltkd")
+    index["class_names"][0] = name
+    index["title"] += name
+    (folder / "index.json").write_text(json.dumps(index))
+    return folder
+
+
+def texts(part, key=""):
+    """All texts of a figure, with the names of their properties."""
+    if isinstance(part, dict):
+        return [found for name, value in part.items() for found in texts(value, name)]
+    if isinstance(part, list | tuple | np.ndarray):
+        return [found for value in part for found in texts(value, key)]
+    return [(key, part)] if isinstance(part, str) else []
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from filelock import FileLock, Timeout
 
 from ..errors import ConfigError, RunError, shown
+from .terminal import say
 
 TURN = 5.0  # seconds between two calls of `meanwhile`
 OWNER = ".owner"  # the file in a process's own folder that it locks
@@ -175,7 +176,7 @@ def alone(path: str | os.PathLike[str], waiting: str, meanwhile: Callable[[], ob
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
     except Timeout:
-        print(waiting, file=sys.stderr, flush=True)
+        say(waiting, file=sys.stderr)
         while not lock.is_locked:
             meanwhile()
             with suppress(Timeout):

@@ -3,6 +3,7 @@
 import argparse
 from typing import Any
 
+from .._support.terminal import say
 from ..reproduce import benchmark
 from ..reproduce.device_check import Check, check_device
 from ..training.fit import pick_device
@@ -15,7 +16,7 @@ def run_benchmark(given: argparse.Namespace) -> int:
     setup = benchmark.Setup(**(benchmark.QUICK if given.quick else {}) | chosen)
     checks = _checked(setup, given.data) if given.check else []
     result = benchmark.benchmark(setup) | {"checks": [check._asdict() for check in checks]}
-    print(benchmark.report(result))
+    say(*benchmark.report(result).split("\n"))
     if given.json:
         benchmark.store(result, given.json)
     return 1 if any(check.failed for check in checks) else 0
@@ -24,7 +25,7 @@ def run_benchmark(given: argparse.Namespace) -> int:
 def _checked(setup: benchmark.Setup, data_root: str | None) -> list[Check]:
     device = pick_device(setup.device)
     if device.type == "cpu":
-        print("There is no GPU, or --device excludes it: this checks the CPU.")
+        say("There is no GPU, or --device excludes it: this checks the CPU.")
     return check_device(device, data_root)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import datasets
+from .._support.terminal import say
 from ..config import RunConfig
 from ..datasets import ImageFiles, LongTailedDataset, registry, write_parquet
 from ..errors import ConfigError
@@ -26,20 +27,19 @@ def check_data(given: argparse.Namespace) -> None:
         if isinstance(images, ImageFiles):
             images.check()
     counts = data.class_counts
-    print(f"{data.name}: found as {data.source}")
-    print(
+    say(f"{data.name}: found as {data.source}")
+    say(
         f"{len(data.train)} training and {len(data.test)} test images, ({data.in_channels}, {data.image_size}, "
         f"{data.image_size}), {data.num_classes} classes"
     )
     if data.streamed:
-        print("the images stay on disk and are decoded when they are needed")
-    print(f"training images a class: {int(counts.max())} to {int(counts.min())}")
+        say("the images stay on disk and are decoded when they are needed")
+    say(f"training images a class: {int(counts.max())} to {int(counts.min())}")
     for title, groups in (("by rank", thirds(counts)), ("by shots", ClassGroups.by_shots(counts))):
         sizes = zip(groups.names, groups.sizes, strict=True)
-        print(f"{title}: " + ", ".join(f"{name} {size}" for name, size in sizes) + " classes")
+        say(f"{title}: " + ", ".join(f"{name} {size}" for name, size in sizes) + " classes")
     for kind, sentences in (("note", data.notes), ("warning", data.doubts or ())):
-        for sentence in sentences:
-            print(f"{kind}: {sentence}")
+        say(*(f"{kind}: {sentence}" for sentence in sentences))
 
 
 def pack_data(given: argparse.Namespace) -> None:
@@ -52,7 +52,7 @@ def pack_data(given: argparse.Namespace) -> None:
             f"choose another name for --out, or pack the whole with --profile as-is"
         )
     files = write_parquet(data, folder)
-    print(
+    say(
         f"{folder}: {len(data.train)} training and {len(data.test)} test images of {data.name}, "
         f"{sum(file.stat().st_size for file in files) / 2**20:.1f} MiB"
     )

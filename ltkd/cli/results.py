@@ -4,9 +4,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .. import runs
+from .._support.terminal import say, say_csv, say_table
 from ..errors import ConfigError, DataError
 from ..reproduce import claims, compare, cost, tables
 from ..reproduce.grids import table_of
@@ -17,7 +18,6 @@ from . import options, reports
 if TYPE_CHECKING:
     import pandas as pd
 
-AS_TEXT: dict[str, Any] = {"index": False, "na_rep": "-", "float_format": "%.2f"}
 LEGEND = (
     "accuracy in per cent, last epoch; mean ± 95 % interval over seeds, not over test images; all: of all test images; "
     "balanced: mean over the classes; head, medium, tail: mean over the classes of a third by rank"
@@ -37,23 +37,18 @@ def show_table(given: argparse.Namespace) -> None:
         _show_against(finished, table_of(given.against), given.csv)
     elif not finished:
         places = ", ".join(str(runs.runs_folder(folder)) for folder in folders)
-        print(f"no finished run in {places}; train one with: python -m ltkd train")
+        say(f"no finished run in {places}; train one with: python -m ltkd train")
     elif given.claims:
         _show(claims.check(finished), reports.claims, given.csv)
         if not given.csv:
-            print(claims.NOTE)
+            say(claims.NOTE)
     elif given.by_run:
         frame = runs.tabulate(finished)
-        shown = (
-            frame.to_csv(index=False)
-            if given.csv
-            else frame[["run", *reports.ACCURACIES, "answered"]].to_string(**AS_TEXT)
-        )
-        print(shown.rstrip("\n"))
+        _show(frame, lambda frame: frame[["run", *reports.ACCURACIES, "answered"]], given.csv)
     else:
         _show(runs.summarise(runs.tabulate(finished)), reports.summary, given.csv)
         if not given.csv:
-            print(LEGEND)
+            say(LEGEND)
             _show_silent_classes(finished)
 
 
@@ -61,19 +56,22 @@ def _show_silent_classes(finished: list[runs.Run]) -> None:
     """Print how many runs never predict some of their classes: a mean accuracy may hide that."""
     silent = [run for run in finished if 0 in run.result.get("per_class", {}).get("predicted", ())]
     if silent:
-        print(f"{len(silent)} of {len(finished)} runs never predict some of their classes; --by-run shows which runs")
+        say(f"{len(silent)} of {len(finished)} runs never predict some of their classes; --by-run shows which runs")
 
 
 def _recorded_runs() -> list[Path]:
     try:
         return [runs.recorded_runs()]
     except DataError as error:
-        print(f"skipped: {error}", file=sys.stderr)
+        say(f"skipped: {error}", file=sys.stderr)
         return []
 
 
 def _show(frame: "pd.DataFrame", readable: "Callable[[pd.DataFrame], pd.DataFrame]", csv: bool) -> None:
-    print(frame.to_csv(index=False).rstrip("\n") if csv else readable(frame).to_string(**AS_TEXT))
+    if csv:
+        say_csv(frame)
+    else:
+        say_table(readable(frame))
 
 
 def _show_against(finished: list[runs.Run], table: str, csv: bool) -> None:
@@ -82,16 +80,17 @@ def _show_against(finished: list[runs.Run], table: str, csv: bool) -> None:
     if frame.empty:
         raise ConfigError(f"{table} has no accuracies to compare with: {tables.title(table)}")
     if not csv:
-        print(f"{table}: {tables.title(table)}")
+        say(f"{table}: {tables.title(table)}")
     _show(frame, reports.compared, csv)
     if csv:
         return
-    print(f"\n{compare.counts(frame).to_string()}\n\n{compare.NOTE}")
+    say("", *compare.counts(frame).to_string().split("\n"), "", compare.NOTE)
     there = set(frame.dataset)
     own = compare.own_protocols([run for run in finished if run.config.dataset in there])
     if not own.empty:
-        print("\nRuns with other protocols, which must not be compared with the papers' numbers:")
-        print(f"{reports.summary(own).to_string(**AS_TEXT)}\n{LEGEND}")
+        say("", "Runs with other protocols, which must not be compared with the papers' numbers:")
+        say_table(reports.summary(own))
+        say(LEGEND)
 
 
 def carry_runs(given: argparse.Namespace) -> None:
@@ -103,24 +102,22 @@ def carry_runs(given: argparse.Namespace) -> None:
         return
     folder = runs.runs_folder(given.runs)
     imported = archive.unpack(given.imports, folder)
-    print(f"added {len(imported.added)} runs to {folder}" + _kept(imported.kept, str(folder)))
+    say(f"added {len(imported.added)} runs to {folder}" + _kept(imported.kept, str(folder)))
     for name, (here, there) in imported.differing.items():
         if here is None:
             why = f"is not finished here: finish it, or remove {folder / name} and import again"
         else:
             why = f"has another accuracy in the file ({there:.2f} %, here {here:.2f} %): the run here is kept"
-        print(f"{name} {why}", file=sys.stderr)
+        say(f"{name} {why}", file=sys.stderr)
 
 
 def export(finished: list[runs.Run], file: str) -> None:
     """Export finished runs to a file, and print how many."""
     if not finished:
-        print(f"no finished run to export; {file} is not written")
+        say(f"no finished run to export; {file} is not written")
         return
     added, kept = archive.pack(finished, file)
-    print(
-        f"exported {len(added)} runs to {file} ({cost.number(Path(file).stat().st_size)}B)" + _kept(kept, "that file")
-    )
+    say(f"exported {len(added)} runs to {file} ({cost.number(Path(file).stat().st_size)}B)" + _kept(kept, "that file"))
 
 
 def _kept(kept: list[str], where: str) -> str:
@@ -131,7 +128,7 @@ def finished_in(folders: Folders) -> list[runs.Run]:
     """The finished runs of one or several folders. Prints on stderr which of them cannot be read."""
     store = runs.read_store(folders)
     for path, why in store.strangers.items():
-        print(f"skipped {path.name}: {why}", file=sys.stderr)
+        say(f"skipped {path.name}: {why}", file=sys.stderr)
     return [run for run in store.runs if run.finished]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from .. import runs
 from .._support import distributed
 from .._support.settings import Setting
+from .._support.terminal import say
 from ..config import RunConfig
 from ..errors import ConfigError, LtkdError, SweepError
 from ..reproduce import cost
@@ -26,18 +27,18 @@ def train(given: argparse.Namespace) -> None:
     """Train one student (and its teacher, if that is not trained yet), and print the accuracies."""
     config = RunConfig.make(**options.settings(given))
     if given.dry_run:
-        print(_described(config))
+        say(*_described(config))
         return
     started = time.time()
     run = fit(config, **options.where(given))
     if not distributed.is_first():
         return
     old = " (finished earlier, not trained again)" if run.finished_at < started else ""
-    print(f"{run.config.name}{old}: {describe(run)}")
-    print(f"stored in {run.folder}")
+    say(f"{run.config.name}{old}: {describe(run)}")
+    say(f"stored in {run.folder}")
 
 
-def _described(config: RunConfig) -> str:
+def _described(config: RunConfig) -> list[str]:
     """All settings of a run, its differences from the recipe, and its values that no paper states."""
     settings = config.to_dict()
     own = settings.pop("options")
@@ -45,8 +46,7 @@ def _described(config: RunConfig) -> str:
     lines += [f"  {config.method + '.' + name:18} {value}" for name, value in own.items()]
     lines += [f"{role}: {c.name} (lr {c.lr:g}, {c.epochs} epochs)" for role, c in config.builds_on().items()]
     lines += [f"not the recipe's: {name} = {value}" for name, value in config.overrides().items()]
-    lines += [f"assumed: {name}: {why}" for name, why in config.assumptions().items()]
-    return "\n".join(lines)
+    return lines + [f"assumed: {name}: {why}" for name, why in config.assumptions().items()]
 
 
 def run_sweep(given: argparse.Namespace) -> int:
@@ -64,12 +64,12 @@ def run_sweep(given: argparse.Namespace) -> int:
     until = None if minutes is None else started + 60 * minutes
     finished, failed = _swept(configs, jobs=jobs, until=until, **options.where(given))
     left = len(configs) - len(finished) - len(failed)
-    print(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
+    say(f"{len(finished)} of {len(configs)} runs finished" + (f", {len(failed)} failed" if failed else ""))
     stuck = left and not _moved(given.runs, started)
     if stuck:
-        print(f"time is up, and no epoch was finished in it; give more than --minutes {minutes:g}")
+        say(f"time is up, and no epoch was finished in it; give more than --minutes {minutes:g}")
     elif left:
-        print(f"time is up, {left} runs are left; repeat the command to continue")
+        say(f"time is up, {left} runs are left; repeat the command to continue")
     if given.export:
         involved = {config.id for config in in_order(configs)}
         export([run for run in runs.all_runs(given.runs) if run.finished and run.config.id in involved], given.export)
@@ -97,14 +97,14 @@ def _print_costs(configs: list[RunConfig], done: Sequence[runs.Run], given: argp
     finished = {run.config.id for run in done}
     left = [config for config in configs if config.id not in finished]
     needed = in_order(left, {run.config.id for run in done if run.has_weights})  # no run builds on one without weights
-    print("\n".join(reports.settings(configs, finished)))
-    print(
+    say(*reports.settings(configs, finished))
+    say(
         f"{len(configs)} runs, {len(configs) - len(left)} of them finished; {len(needed) - len(left)} more that they "
         f"build on"
     )
     if needed:
         device, works = pick_device(given.device), cost.works(needed, given.data)
-        print("\n".join(cost.report(works, cost.measured(works, device), device)))
+        say(*cost.report(works, cost.measured(works, device), device))
 
 
 # --- options ---

@@ -9,6 +9,7 @@ from typing import Any
 from .._support.callbacks import notify
 from .._support.fingerprint import of_a_library
 from .._support.settings import Setting
+from .._support.terminal import say
 from ..config import RunConfig
 from ..errors import ConfigError, Interrupted, LtkdError, RunError, SweepError, TimeUp
 from ..methods import METHODS, Method
@@ -30,7 +31,7 @@ def sweep(
     configs: Iterable[RunConfig],
     *,
     jobs: int = 1,
-    report: Callable[[str], object] | None = print,
+    report: Callable[[str], object] | None = say,
     until: float | None = None,
     retrain: bool = False,
     **where: Any,
@@ -41,7 +42,8 @@ def sweep(
         configs: the runs to train. Finished runs are not trained again, unless `retrain` is set, or their weights are
             not stored and are needed: with `weights=True`, or for a run that builds on them.
         jobs: number of runs trained side by side, in processes that share the cores and the teachers' logits.
-        report: called with one line for each run, unless None. Its error is a warning, as that of a callback of `fit`.
+        report: called with one line for each run, unless None; by default it prints them. Its error is a warning, as
+            that of a callback of `fit`.
         until: when to stop, in seconds since 1970. The runs in training are stored, as after Ctrl-C; they count neither
             as finished nor as failed.
         retrain: train all of `configs` again, but not the runs that they build on.

@@ -15,7 +15,7 @@ from .. import metrics
 from .._support import distributed
 from ..config import RunConfig
 from ..decomposition import MASKED, decompose_parts
-from ..errors import RunError
+from ..errors import RunError, visible
 from ..groups import ClassGroups
 from ..losses import rebalance
 from ..methods import TEACHER, Step
@@ -136,7 +136,7 @@ class ProgressBar:
     """
 
     def __init__(self, config: RunConfig, epochs: int, images: int, done: int, show: bool) -> None:
-        label = f"{config.method} {config.student} seed {config.seed}"
+        label = visible(f"{config.method} {config.student} seed {config.seed}")
         # In a file (nohup, a cluster, CI) every update is a new line, so there are few. In a notebook, tqdm.auto is
         # not the plain class.
         seconds = 0.1 if sys.stderr.isatty() or tqdm is not plain_tqdm else 30

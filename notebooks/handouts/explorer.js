@@ -141,8 +141,8 @@ const PANELS = {
     const key = Object.keys(DATA.measures).find((name) => DATA.measures[name] === measure);
     const nothing = { x: [], y: [] };
     const panels = { x: 0, x2: 1, x3: 2 };
-    const traces = drawn.data.map(({ name, xaxis }) => (
-      DATA.histories[name][`${key}_${HEAD_MEDIUM_TAIL.names[panels[xaxis]]}`] || nothing
+    const traces = drawn.data.map(({ meta, xaxis }) => (
+      DATA.histories[meta][`${key}_${HEAD_MEDIUM_TAIL.names[panels[xaxis]]}`] || nothing
     ));
     return { traces, said: key === "within_kl" ? "Runs without a teacher have no such term." : "", yTitle: measure };
   },
@@ -159,7 +159,7 @@ for (const panel of document.querySelectorAll(".panel")) {
     const values = {};
     for (const control of panel.querySelectorAll("[data-name]")) {
       const key = control.dataset.name;
-      values[key] = control.type === "range" ? choices[key][control.value] : control.value;
+      values[key] = choices[key][control.value];
       const shown = control.closest("label").querySelector("output");
       if (shown) shown.value = values[key];
     }

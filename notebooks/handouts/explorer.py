@@ -6,12 +6,13 @@ import json
 
 import equations
 import numpy as np
-from jinja2 import Template
-from pages import asset, figure, frame
+from markupsafe import Markup
+from pages import asset, figure, frame, json_text, render
 from plotly.offline import get_plotlyjs
 
 from ltkd import ClassGroups
 from ltkd.datasets import class_counts, profile_names
+from ltkd.errors import visible
 from ltkd.explore import batch_terms, plots
 from ltkd.explore.widgets.batches import MOST_GROUPS
 
@@ -29,14 +30,13 @@ def page(recording, *, links):
     """The HTML page on a recording."""
     sets = logits_of(recording)
     panels = [counts(recording), mass(recording, sets), decomposition(recording), prior(recording), training(recording)]
-    data = {
+    numbers = {
         "controls": {panel["name"]: {c["name"]: c["values"] for c in panel["controls"]} for panel in panels},
         **facts(recording),
         "logits": {name: packed(logits) for name, (logits, _) in sets.items()},
         "labels": {name: labels.tolist() for name, (_, labels) in sets.items()},
     }
-    text = json.dumps(data, separators=(",", ":"))
-    body = Template(asset("explorer.html.j2")).render(heading=TITLE, title=recording.title, panels=panels, data=text)
+    body = render("explorer.html.j2", heading=TITLE, title=recording.title, panels=panels, data=json_text(numbers))
     scripts = [get_plotlyjs(), asset("figures.js"), asset("explorer.js")]
     return frame(TITLE, body, links=links, scripts=scripts, kind="explorer")
 
@@ -76,7 +76,7 @@ def facts(recording):
         if name != "as-is"
     }
     return {
-        "classNames": recording.class_names,
+        "classNames": [visible(name) for name in recording.class_names],
         "classCounts": np.asarray(recording.class_counts).tolist(),
         "partitions": partitions(recording.class_counts),
         "profiles": profiles,
@@ -113,7 +113,7 @@ def panel(name, heading, text, controls, drawn):
     return {
         "name": name,
         "heading": heading,
-        "text": text,
+        "text": Markup(text),
         "controls": controls,
         "figure": figure(json.loads(drawn.to_json()), id=name),
     }
@@ -200,5 +200,8 @@ def training(recording):
     histories = {name: run.history for name, run in recording.runs.items()}
     panels = {f"test_{group}": group for group in ("head", "medium", "tail")}
     drawn = plots.curves(histories, panels, y=MEASURES["test"], title="")
+    runs = [name for name, history in histories.items() for column in panels if column in history]
+    for trace, run in zip(drawn.data, runs, strict=True):
+        trace.meta = run  # the name of a trace is a text for plotly
     text = "The recorded runs, epoch by epoch. Where do the methods part, and for whom?"
     return panel("training", "5. Training", text, [menu("measure", "shown", list(MEASURES.values()))], drawn)

@@ -5,15 +5,16 @@ python notebooks/handouts/make.py --out pages
 """
 
 import argparse
-import html
 import re
 import sys
 from pathlib import Path
 
 import nbformat
+from markupsafe import Markup
 
 from ltkd._support.storage import write_bytes
-from ltkd.errors import LtkdError
+from ltkd._support.terminal import say
+from ltkd.errors import LtkdError, visible
 from ltkd.explore.recorded import read_recording, recording
 
 try:
@@ -45,9 +46,9 @@ def main():
         store(given.out / EXPLORER, explorer.page(data, links=[("Contents", "index.html")]))
     except (LtkdError, OSError) as error:
         store(given.out / "index.html", contents(notebooks, with_explorer=False))
-        sys.exit(f"The notebooks are written, the explorer is not: {error}")
+        sys.exit(f"The notebooks are written, the explorer is not: {visible(error)}")
     store(given.out / "index.html", contents(notebooks))
-    print(f"Open {given.out / 'index.html'}")
+    say(f"Open {given.out / 'index.html'}")
 
 
 def found():
@@ -61,7 +62,7 @@ def page_of(path):
 
 def store(path, text):
     write_bytes(path, text.encode())
-    print(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
+    say(f"{path}  {path.stat().st_size / 1e6:.1f} MB")
 
 
 def links(path, notebooks):
@@ -86,13 +87,14 @@ def contents(notebooks, with_explorer=True):
     for path, notebook in notebooks.items():
         if not path.startswith("solutions/"):
             rows.append(row(path, pages.title(notebook), shows(notebook), f"solutions/{path}" in notebooks))
-    body = f"<h1>Distil balanced knowledge from a biased teacher</h1>\n<p>{WHAT}</p>\n<dl>{''.join(rows)}</dl>"
+    heading = Markup("<h1>Distil balanced knowledge from a biased teacher</h1>")
+    body = Markup("{}\n<p>{}</p>\n<dl>{}</dl>").format(heading, WHAT, Markup("").join(rows))
     return pages.frame("ltkd: the workbook", body, links=[], kind="contents")
 
 
 def row(path, title, line, solved=False):
-    solutions = f' · <a href="solutions/{path}">solutions</a>' if solved else ""
-    return f'<dt><a href="{path}">{html.escape(title)}</a></dt><dd>{html.escape(line)}{solutions}</dd>\n'
+    solutions = Markup(' · <a href="solutions/{}">solutions</a>').format(path) if solved else ""
+    return Markup('<dt><a href="{}">{}</a></dt><dd>{}{}</dd>\n').format(path, title, line, solutions)
 
 
 def shows(notebook):

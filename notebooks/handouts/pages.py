@@ -1,7 +1,8 @@
 """A notebook, as it is stored, as a page in one file: its figures and equations need no network."""
 
+import base64
 import copy
-import json
+import hashlib
 import posixpath
 import re
 from functools import cache
@@ -9,11 +10,15 @@ from pathlib import Path
 
 import equations
 import nbformat
-from jinja2 import Template, pass_context
+from jinja2 import Environment, FileSystemLoader, pass_context
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
 from nbconvert.exporters import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from plotly.offline import get_plotlyjs
 from pygments.formatters import HtmlFormatter
+
+from ltkd.errors import visible
 
 HERE = Path(__file__).resolve().parent
 FIGURE = "application/vnd.plotly.v1+json"
@@ -47,10 +52,27 @@ def title(notebook):
 
 def frame(title, body, *, links, scripts=(), kind="notebook"):
     """A whole page around `body`."""
-    template = Template(asset("page.html.j2"))
-    return template.render(
-        title=title, body=body, links=links, scripts=scripts, kind=kind, css=asset("page.css") + code_css()
+    css = asset("page.css") + code_css()
+    return render(
+        "page.html.j2",
+        title=title,
+        body=Markup(body),
+        links=links,
+        kind=kind,
+        css=Markup(css),
+        scripts=[Markup(script) for script in scripts],
+        hashes=[policy_hash(script) for script in scripts],
     )
+
+
+def render(template, **values):
+    """A template beside this file with its values: text is escaped, HTML of ours comes as Markup."""
+    return TEMPLATES.get_template(template).render(values)
+
+
+def policy_hash(script):
+    """The name of a script in the page's policy: the browser runs no other."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 @cache
@@ -69,11 +91,14 @@ def code_css():
 def figure(plotly_json, **attributes):
     """The element that figures.js draws a figure into."""
     height = plotly_json.get("layout", {}).get("height", 380)
-    # In a script nothing but the end tag has a meaning.
-    text = json.dumps(plotly_json, separators=(",", ":")).replace("</", "<\\/")
-    names = "".join(f' {name}="{value}"' for name, value in attributes.items())
-    script = f'<script type="application/json">{text}</script>'
-    return f'<div {FIGURE_MARK} style="height: {height}px"{names}>{script}</div>'
+    names = Markup("").join(Markup(' {}="{}"').format(*pair) for pair in attributes.items())
+    script = Markup('<script type="application/json">{}</script>').format(json_text(plotly_json))
+    return Markup('<div {} style="height: {}px"{}>{}</div>').format(Markup(FIGURE_MARK), height, names, script)
+
+
+def json_text(value):
+    """A value as JSON for a script of a page: no text in it can end or open anything there."""
+    return htmlsafe_json_dumps(value, separators=(",", ":"))
 
 
 def prepare(notebook, explorer):
@@ -88,6 +113,14 @@ def prepare(notebook, explorer):
             elif WIDGET in data or WIDGETS.match(data.get("text/plain", "")):
                 output.data = nbformat.from_dict({"text/html": NOTE.format(explorer=explorer)})
     return notebook
+
+
+def text(value):
+    """What stands for a value in a page: names show all of their characters, HTML of ours stays."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+TEMPLATES = Environment(loader=FileSystemLoader(HERE), autoescape=True, finalize=text)
 
 
 class Cells(HTMLExporter):

@@ -2,14 +2,17 @@
 explorer computes what the package does."""
 
 import re
+import subprocess
+import sys
 
 import nbformat
 import numpy as np
 import pytest
 import torch
-from helpers import PROJECT
+from helpers import HOSTILE, PROJECT, hostile_recording
 
 from ltkd import ClassGroups, decompose, metrics
+from ltkd.errors import visible
 from ltkd.explore import batch_terms
 from ltkd.explore.recorded import recording
 from ltkd.losses import rebalance
@@ -81,7 +84,7 @@ def test_the_explorer_can_be_sent_by_mail(pages):
     assert (pages / "explorer.html").stat().st_size <= 8_000_000
 
 
-def test_every_control_of_the_explorer_changes_its_figure(explorer):
+def move_every_control(explorer):
     for panel in explorer.locator(".panel").all():
         name = panel.get_attribute("data-panel")
         for slider in panel.locator("input").all():
@@ -91,10 +94,37 @@ def test_every_control_of_the_explorer_changes_its_figure(explorer):
             assert explorer.evaluate(DATA, name) != before, f"{name}: {slider.get_attribute('data-name')}"
         for menu in panel.locator("select").all():
             before = explorer.evaluate(DATA, name)
-            options = menu.locator("option").all_inner_texts()
-            if len(options) > 1:
-                menu.select_option(options[(options.index(menu.input_value()) + 1) % len(options)])
+            n_options = menu.locator("option").count()
+            if n_options > 1:
+                menu.select_option(index=(int(menu.input_value()) + 1) % n_options)
                 assert explorer.evaluate(DATA, name) != before, f"{name}: {menu.get_attribute('data-name')}"
+
+
+def test_every_control_of_the_explorer_changes_its_figure(explorer):
+    move_every_control(explorer)
+
+
+@pytest.mark.parametrize("what", ["script", "comment", "image", "link", "newline", "bidi", "latex", "broken", "empty"])
+def test_a_recording_of_somebody_else_runs_nothing_in_the_explorer(what, open_page, tmp_path):
+    """Its names stand in the page as they are, and every control of them still works."""
+    folder = hostile_recording(tmp_path / "recording", HOSTILE[what])
+    command = [sys.executable, NOTEBOOKS / "handouts" / "make.py", "--out", tmp_path, "--recording", folder]
+    subprocess.run(command, check=True, timeout=120)
+    page, wrong = visit(open_page, tmp_path, "explorer.html")
+    move_every_control(page)
+    assert visible(HOSTILE[what]) in page.locator("[data-name=student] option").all_text_contents()
+    assert page.locator("main img, main svg a[href]").count() == 0
+    assert not page.evaluate("() => 'hacked' in window") and not wrong
+
+
+def test_a_page_runs_no_script_but_its_own(open_page, pages, tmp_path):
+    """Even where a stored output of a notebook holds one."""
+    text = (pages / "01_long_tailed_data.html").read_text("utf-8")
+    bad = "<script>window.hacked=1</script><img src=x onerror=window.hacked=1>"
+    (tmp_path / "page.html").write_text(text.replace("<main>", f"<main>{bad}"), "utf-8")
+    page, wrong = visit(open_page, tmp_path, "page.html")
+    assert not page.evaluate("() => 'hacked' in window")
+    assert page.evaluate(PLOTS) and len(wrong) >= 2 and all("Content Security Policy" in line for line in wrong)
 
 
 def turn(page, panel, **values):
@@ -105,7 +135,7 @@ def turn(page, panel, **values):
         if control.get_attribute("type") == "range":
             control.fill(str(known[name].index(value)))
         else:
-            control.select_option(str(value))
+            control.select_option(label=str(value))
     return [y for visible, _, y in page.evaluate(DATA, panel) if visible]
 
 

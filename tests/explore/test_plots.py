@@ -1,10 +1,16 @@
-"""Every figure shows the numbers it was given, in the colour of their group."""
+"""Every figure shows the numbers it was given, in the colour of their group, and names as they are."""
+
+import html
+import inspect
 
 import numpy as np
 import pandas as pd
+import plotly.graph_objects as go
 import pytest
+from helpers import HOSTILE, texts
 
 from ltkd import METHODS, ClassGroups, metrics
+from ltkd.errors import visible
 from ltkd.explore import batch_terms, loss_probe, plots
 
 COUNTS = np.array([100, 60, 30, 20, 10, 5])
@@ -162,3 +168,81 @@ def test_no_two_methods_share_a_colour():
     colours = [plots.label_colour(name, 0) for name in ("teacher", *METHODS)]
     assert len(set(colours)) == len(colours)
     assert plots.label_colour("own", len(colours)) != plots.label_colour("teacher", 0)
+
+
+def named(name):
+    """Three groups, and six classes, of which the first has this name."""
+    return ClassGroups((name, "b", "c"), GROUPS.index), [name, *"bcdef"]
+
+
+def history():
+    return pd.DataFrame({"epoch": [1, 2], "loss": [2.0, 1.0]})
+
+
+def summary(name):
+    numbers = {"head": [9.0, 8.0], "tail": [1.0, 3.0], "head_ci": [1.0, 1.0], "tail_ci": [1.0, 1.0]}
+    return pd.DataFrame({"method": pd.Series([name, "kd"], dtype=object), **numbers})
+
+
+ONES, SQUARE = np.ones((4, 3)), np.eye(3)
+TERMS = batch_terms.WeightedTerms(np.ones(3), np.ones(4), np.ones(4))
+FIGURES = {  # {function: its figure with a name wherever a name can stand}
+    "accuracy_by_size": lambda n: plots.accuracy_by_size({n: ([1, 9], [1, 2], [0, 0])}, named(n)[0], COUNTS, title=n),
+    "against_setting": lambda n: plots.against_setting({n: ([1, 2], [1, 2], [1, 2])}, x=n, y=n, title=n),
+    "calibration": lambda n: plots.calibration({n: metrics.calibration_by_group(*logits(), GROUPS)["head"]}),
+    "class_confusions": lambda n: plots.class_confusions({n: np.eye(6)}, named(n)[0]),
+    "class_probabilities": lambda n: plots.class_probabilities(
+        {n: np.ones(30) / 30}, ClassGroups.by_rank(range(30)), class_names=[n, *map(str, range(1, 30))], title=n, true=0
+    ),
+    "contact_sheet": lambda n: plots.contact_sheet(np.zeros((2, 1, 4, 4), np.uint8), title=n),
+    "counts": lambda n: plots.counts(COUNTS, named(n)[0], class_names=named(n)[1], title=n),
+    "counts_twice": lambda n: plots.counts_twice(COUNTS, named(n)[0]),
+    "curves": lambda n: plots.curves({n: history()}, {"loss": n}, y=n, title=n),
+    "decomposition": lambda n: plots.decomposition({n: (0.1, np.ones(3))}, [n, "b", "c"]),
+    "differences": lambda n: plots.differences([n, "b"], [1.0, 2.0], [1.0, 1.0], [n, "holds"], title=n),
+    "group_bars": lambda n: plots.group_bars({n: 1.0, "b": 2.0}, y=n, title=n),
+    "group_confusions": lambda n: plots.group_confusions({n: SQUARE}, [n, "b", "c"]),
+    "grouped_bars": lambda n: plots.grouped_bars({n: {n: 1.0, "b": 2.0}}, y=n, title=n),
+    "lines": lambda n: plots.lines([1, 2], {n: [1, 2]}, x_title=n, y_title=n, title=n),
+    "longtail": lambda n: plots.longtail(
+        COUNTS,
+        named(n)[0],
+        named(n)[0],
+        class_names=named(n)[1],
+        samples={n: np.zeros((2, 1, 4, 4), np.uint8), "b": np.zeros((2, 1, 4, 4), np.uint8)},
+    ),
+    "looks": lambda n: plots.looks({n: loss_probe.Look({n: 1.0}, {n: 1.0}, {n: 1.0}, False)}, [n]),
+    "mass_before_after": lambda n: plots.mass_before_after({n: (ONES, ONES)}, [n, "b", "c"], title=n),
+    "mass_by_temperature": lambda n: plots.mass_by_temperature([1.0, 2.0], ONES[:2], named(n)[0]),
+    "mass_per_batch": lambda n: plots.mass_per_batch({n: ONES}, [n, "b", "c"]),
+    "partitions": lambda n: plots.partitions({n: named(n)[0]}),
+    "prior": lambda n: plots.prior(COUNTS, np.ones(6) / 6, named(n)[0], 0.5, title=n),
+    "profiles": lambda n: plots.profiles({n: COUNTS}),
+    "rebalancing": lambda n: plots.rebalancing(batch_terms.Rebalancing(ONES, ONES, ONES, ONES), [n, "b", "c"], batch=0),
+    "spread": lambda n: plots.spread([1, 2], [ONES, ONES], [n, "b", "c"], x=n, y=n, title=n),
+    "trade": lambda n: plots.trade(summary(n), n),
+    "two_by_two": lambda n: plots.two_by_two({(n, n): (1.0, 1.0)}, y=n, x=n, title=n),
+    "weighted_terms": lambda n: plots.weighted_terms({n: {n: TERMS}}, [n, "b", "c"]),
+}
+
+
+def texts_and_templates(figure):
+    found = texts(figure.to_plotly_json())
+    templates = [text for key, text in found if key in ("hovertemplate", "texttemplate")]
+    shown = [text for key, text in found if key not in ("hovertemplate", "texttemplate")]
+    return [text.replace("<br>", "\n") for text in shown], templates
+
+
+def test_every_figure_has_its_names_tested():
+    functions = {name: getattr(plots, name) for name in plots.__all__ if inspect.isfunction(getattr(plots, name))}
+    figures = [name for name, of in functions.items() if inspect.signature(of).return_annotation is go.Figure]
+    assert sorted(FIGURES) == sorted(set(figures) - {"style"})
+
+
+@pytest.mark.parametrize("figure", FIGURES)
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_a_name_is_shown_as_it_is(figure, name):
+    shown, templates = texts_and_templates(FIGURES[figure](name))
+    assert not any(set("<$") & set(text) for text in shown)  # nothing that plotly takes for a tag or an equation
+    assert any("\n".join(map(visible, name.split("\n"))) in html.unescape(text) for text in shown)
+    assert templates == texts_and_templates(FIGURES[figure]("a"))[1]  # plotly reads them, so no name may stand in one

@@ -1,5 +1,7 @@
 """The explorers: every control changes the figure, the numbers are right, and a redraw is quick."""
 
+import html
+import re
 import time
 
 import ipywidgets
@@ -7,11 +9,12 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from helpers import random_dataset, softmax
+from helpers import HOSTILE, random_dataset, softmax, texts
 
 from ltkd import METHODS, ClassGroups, ConfigError, Method, Option
 from ltkd.datasets import class_counts
-from ltkd.explore import loss_probe, widgets
+from ltkd.errors import visible
+from ltkd.explore import loss_probe, plots, recorded, widgets
 from ltkd.explore.logits import SavedLogits
 
 COUNTS = class_counts("exp", 100, [500] * 100)
@@ -304,3 +307,51 @@ def test_one_batch_of_all_images_is_drawn(small):
 def test_the_error_for_an_unknown_network_suggests_the_nearest(small):
     with pytest.raises(ConfigError, match="did you mean 'teacher'"):
         widgets.teacher_bias(small, network="teachr")
+
+
+def outside(widget):
+    """All widgets in a widget, itself too."""
+    return [widget, *(inner for child in getattr(widget, "children", ()) for inner in outside(child))]
+
+
+SHOWING_NAMES = {
+    "group mass": lambda logits: widgets.teacher_bias(logits, network=logits.names[1]),
+    "class prior": lambda logits: widgets.teacher_bias(logits, network=logits.names[1], show="class prior"),
+    "decomposition": lambda logits: widgets.decomposition_explorer(logits, student=logits.names[1]),
+    "microscope": lambda logits: widgets.loss_microscope(logits, student=logits.names[1], methods=["ce", "ltkd"]),
+    "runs": lambda logits: widgets.RunBrowser(logits.runs, show="tail gain and head cost"),
+    "training": lambda logits: widgets.TrainingMonitor(logits.runs),
+    "an error": lambda logits: widgets.explore(failing(logits.names[1]), which=["a", "b"]),
+}
+
+
+def failing(name):
+    def draw(which):
+        if which == "b":
+            raise ConfigError(f"a failure with {name}")
+        return plots.lines([1], {name: [1]}, x_title="", y_title="", title=name)
+
+    return draw
+
+
+@pytest.mark.parametrize("explorer", SHOWING_NAMES)
+@pytest.mark.parametrize("name", HOSTILE.values(), ids=HOSTILE)
+def test_names_in_an_explorer_are_text(explorer, name):
+    if explorer in ("runs", "training") and name == HOSTILE["broken"]:
+        pytest.skip("pandas refuses it")
+    record = recorded.recording("cifar100-lt")
+    sets = {key: {"test": record.test(kept)} for key, kept in (("teacher", "teacher"), (name, "kd"))}
+    runs = {"teacher": record.runs["teacher"], name: record.runs["kd"]}
+    logits = SavedLogits(sets, record.class_counts, [name, *record.class_names[1:]], runs=runs)
+    shown = SHOWING_NAMES[explorer](logits)
+    if explorer == "an error":
+        shown.panel["which"].value = "b"
+        assert html.escape(visible(name)) in shown.note.value
+    for widget in outside(shown):
+        if isinstance(widget, ipywidgets.HTML):
+            tags = re.findall("<([^>]*)>", widget.value)
+            assert all(re.fullmatch("/?(div|pre|small|style)( (style|class)=[^<]*)?", tag) for tag in tags), tags
+            assert not set(widget.value) & set("\x1b\u202e")
+        assert not getattr(widget, "description_allow_html", False)
+    for _, text in texts(shown.figure.to_plotly_json()):
+        assert not re.search(r"<(?!br>|extra>|/extra>)|\$", text), text

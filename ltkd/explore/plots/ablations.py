@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import ArrayLike
 
-from .theme import PALETTE, TEXT, style
+from .theme import PALETTE, TEXT, plain_text, style
 
 COLOURS = {"all": TEXT, "head": PALETTE[0], "medium": PALETTE[1], "tail": PALETTE[2]}
 
 
+@plain_text
 def two_by_two(cells: Mapping[tuple[str, str], tuple[float, float]], *, y: str, x: str, title: str) -> go.Figure:
     """A table of accuracies in per cent; a darker cell is a higher accuracy.
 
@@ -41,6 +42,7 @@ def two_by_two(cells: Mapping[tuple[str, str], tuple[float, float]], *, y: str, 
     return figure.update_yaxes(autorange="reversed", automargin=True, title_standoff=20)
 
 
+@plain_text
 def against_setting(
     by_name: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike | None]],
     *,

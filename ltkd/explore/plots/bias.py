@@ -10,12 +10,13 @@ from numpy.typing import ArrayLike
 from ...groups import ClassGroups
 from ...metrics import Calibration
 from ..batch_terms import Rebalancing
-from .theme import TEXT, bar_text, group_colour, label_colour, panels, style
+from .theme import TEXT, bar_text, group_colour, label_colour, panels, plain_text, style
 
 MOST_POINTS = 400  # of a line: a browser can redraw it while a slider moves
 FEW_BATCHES = 40  # up to this many, each batch has a marker
 
 
+@plain_text
 def mass_per_batch(
     masses: Mapping[str, ArrayLike], names: Sequence[str], *, title: str = "The teacher's group mass, batch by batch"
 ) -> go.Figure:
@@ -39,6 +40,7 @@ def mass_per_batch(
     return style(figure, title=title, x="batch", y="summed probability of the group")
 
 
+@plain_text
 def rebalancing(
     batches: Rebalancing,
     names: Sequence[str],
@@ -104,6 +106,7 @@ def _bars_of_batch(batches: Rebalancing, names: Sequence[str], batch: int) -> li
     ]
 
 
+@plain_text
 def mass_by_temperature(
     temperatures: Sequence[float],
     masses: ArrayLike,
@@ -127,6 +130,7 @@ def mass_by_temperature(
     return style(figure, title=title, x="temperature", y="mean probability of the group")
 
 
+@plain_text
 def grouped_bars(
     values: Mapping[str, Mapping[str, float]],
     *,
@@ -154,6 +158,7 @@ def grouped_bars(
     return style(figure, title=title, y=y, barmode="group")
 
 
+@plain_text
 def group_bars(by_group: Mapping[str, float], *, y: str, title: str, text: str = "%{y:.1f}") -> go.Figure:
     """One bar per group, in the group's colour. by_group: {group: value}, the groups in order."""
     figure = go.Figure()
@@ -162,10 +167,19 @@ def group_bars(by_group: Mapping[str, float], *, y: str, title: str, text: str =
     return style(figure, title=title, y=y)
 
 
-def prior(class_counts: ArrayLike, mean_probability: np.ndarray, groups: ClassGroups, slope: float) -> go.Figure:
+@plain_text
+def prior(
+    class_counts: ArrayLike,
+    mean_probability: np.ndarray,
+    groups: ClassGroups,
+    slope: float,
+    *,
+    title: str | None = None,
+) -> go.Figure:
     """Mean probability of a class on balanced images against its training images, on logarithmic axes.
 
-    class_counts, mean_probability (C,); slope: of the line through them, see metrics.prior_slope.
+    class_counts, mean_probability (C,); slope: of the line through them, see metrics.prior_slope; title: names the
+    slope unless given.
     """
     counts, index = np.asarray(class_counts), groups.index.numpy()
     figure = go.Figure()
@@ -179,11 +193,12 @@ def prior(class_counts: ArrayLike, mean_probability: np.ndarray, groups: ClassGr
     fit = np.exp(centre[1] + slope * (np.log(ends) - centre[0]))
     line = {"color": TEXT, "dash": "dash"}
     figure.add_scatter(x=ends, y=fit, name=f"slope {slope:.2f}", mode="lines", line=line)
-    title = f"The class prior shows in the probabilities: slope {slope:.2f}"
-    style(figure, title=title, x="training images of the class", y="mean probability")
+    usual = f"The class prior shows in the probabilities: slope {slope:.2f}"
+    style(figure, title=usual if title is None else title, x="training images of the class", y="mean probability")
     return figure.update_xaxes(type="log").update_yaxes(type="log")
 
 
+@plain_text
 def calibration(by_group: Mapping[str, Calibration], *, title: str = "How sure, and how often right?") -> go.Figure:
     """Accuracy beside confidence, and reliability curves. by_group: {'all': ..., group: ...}; 'all' is grey."""
     headings = ("accuracy (full) and confidence (hatched), %", "confidence against accuracy, %")
@@ -221,11 +236,12 @@ def calibration(by_group: Mapping[str, Calibration], *, title: str = "How sure, 
 
 def _calibration_bar(name: str, value: float, what: str, marker: dict[str, Any]) -> go.Bar:
     """One bar of a group; what: 'accuracy' or 'confidence'."""
-    hover = f"{what} on {name}: %{{y:.1f}} %<extra></extra>"
+    hover = f"{what} on %{{x}}: %{{y:.1f}} %<extra></extra>"
     look = {"marker": marker, "offsetgroup": what, "showlegend": False, "hovertemplate": hover}
     return go.Bar(x=[name], y=[value], **look, **bar_text("%{y:.0f}"))
 
 
+@plain_text
 def spread(
     sizes: Sequence[float], values: Sequence[np.ndarray], names: Sequence[str], *, x: str, y: str, title: str
 ) -> go.Figure:

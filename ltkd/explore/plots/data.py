@@ -11,12 +11,13 @@ from PIL import Image
 from plotly.subplots import make_subplots
 
 from ...groups import ClassGroups
-from .theme import PALETTE, group_colour, panels, style
+from .theme import PALETTE, group_colour, panels, plain_text, style
 
 SAME_COLOUR = {"head": 0, "many": 0, "medium": 1, "tail": 2, "few": 2}  # group names by rank and by shots
 FIRST_FREE = 3  # the first colour that stands for no group
 
 
+@plain_text
 def counts(
     class_counts: ArrayLike,
     groups: ClassGroups,
@@ -29,12 +30,22 @@ def counts(
 
     class_counts (C,); class_names: of the C classes, 0, 1, 2, ... unless given; log: a logarithmic y axis.
     """
+    figure = go.Figure([*_count_bars(class_counts, groups, class_names)])
+    style(figure, title=title, x="class", y="images", bargap=0.15)
+    if log:
+        figure.update_yaxes(type="log", title="images, log scale")
+    return figure
+
+
+def _count_bars(
+    class_counts: ArrayLike, groups: ClassGroups, class_names: Sequence[str] | None = None
+) -> Iterator[go.Bar]:
+    """One trace per group with the counts (C,) of its classes."""
     images, index = np.asarray(class_counts), groups.index.numpy()
     names = np.asarray(class_names if class_names is not None else np.arange(len(images)).astype(str))
-    figure = go.Figure()
     for g, name in enumerate(groups.names):
         members = np.flatnonzero(index == g)
-        figure.add_bar(
+        yield go.Bar(
             x=members,
             y=images[members],
             name=name,
@@ -42,23 +53,21 @@ def counts(
             customdata=names[members],
             hovertemplate="class %{customdata}: %{y} images<extra></extra>",
         )
-    style(figure, title=title, x="class", y="images", bargap=0.15)
-    if log:
-        figure.update_yaxes(type="log", title="images, log scale")
-    return figure
 
 
+@plain_text
 def counts_twice(class_counts: ArrayLike, groups: ClassGroups) -> go.Figure:
     """The counts (C,) on a linear and on a logarithmic axis, side by side."""
     figure = make_subplots(1, 2, subplot_titles=("linear axis", "logarithmic axis"))
     for column in (1, 2):
-        for trace in counts(class_counts, groups).data:
+        for trace in _count_bars(class_counts, groups):
             trace.showlegend = column == 1
             figure.add_trace(trace, 1, column)
     figure.update_yaxes(type="log", row=1, col=2)
     return style(figure, title="One profile, two axes", x="class", y="images", bargap=0.15)
 
 
+@plain_text
 def profiles(
     by_name: Mapping[str, ArrayLike], *, log: bool = True, title: str = "Images kept of each class"
 ) -> go.Figure:
@@ -73,6 +82,7 @@ def profiles(
     return figure
 
 
+@plain_text
 def partitions(by_name: Mapping[str, ClassGroups], *, title: str = "Which classes are the tail?") -> go.Figure:
     """One strip per definition of the groups, its classes coloured by group. by_name: {definition: ClassGroups}."""
     figure = go.Figure()
@@ -97,10 +107,11 @@ def _strip(row: int, groups: ClassGroups) -> Iterator[go.Bar]:
             name=name,
             marker_color=group_colour(SAME_COLOUR.get(name, g)),
             legendgroup=name,
-            hovertemplate=f"class %{{x}}: {name}<extra></extra>",
+            hovertemplate="class %{x}: %{fullData.name}<extra></extra>",
         )
 
 
+@plain_text
 def longtail(
     class_counts: np.ndarray,
     by_rank: ClassGroups,
@@ -119,7 +130,7 @@ def longtail(
     n_rows, heights = (3, [0.5, 0.17, 0.33]) if samples else (2, [0.72, 0.28])
     layout = {"specs": [*[[{"colspan": 2}, None]] * 2, *[[{}, {}]] * (n_rows - 2)], "row_heights": heights}
     figure = panels(n_rows, 2, ["", "", *(samples or ())], vertical_spacing=0.13 if samples else 0.06, **layout)
-    bars = counts(class_counts, by_rank, class_names=class_names).data
+    bars = [*_count_bars(class_counts, by_rank, class_names)]
     for bar in bars:
         bar.legendgroup, bar.name = bar.name, f"{bar.name}: {100 * sum(bar.y) / sum(class_counts):.1f} % of the images"
     strips = [*_strip(0, by_shots), *_strip(1, by_rank)]
@@ -141,7 +152,7 @@ def _longtail_axes(figure: go.Figure, n_classes: int, log: bool, shots: str) -> 
         xaxis=classes | {"showticklabels": False, "matches": "x2"},
         xaxis2=classes | {"title": {"text": "class, from most to fewest images"} | standoff},
         yaxis={"title": {"text": "training images"}, "type": "log" if log else "linear"},
-        yaxis2=tickvals | {"ticktext": [shots.replace(": ", ":<br>"), "by rank"]},
+        yaxis2=tickvals | {"ticktext": [shots.replace(": ", ":\n"), "by rank"]},
         margin={"l": 150, "t": 90},
         legend={"orientation": "h", "x": 0, "y": 1.01, "yanchor": "bottom"},
     )
@@ -174,6 +185,7 @@ def _png_url(images: ArrayLike, columns: int = 6) -> str:
     return "data:image/png;base64," + base64.b64encode(stored.getvalue()).decode()
 
 
+@plain_text
 def contact_sheet(images: ArrayLike, *, columns: int = 10, title: str = "") -> go.Figure:
     """Images in a grid. images: uint8 (N, channels, side, side), grey or colour."""
     pixels = np.asarray(images)

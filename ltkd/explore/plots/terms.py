@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from ...groups import ClassGroups
 from ..batch_terms import WeightedTerms
 from ..loss_probe import Look
-from .theme import PALETTE, TEXT, bar_text, group_colour, panels, style
+from .theme import PALETTE, TEXT, bar_text, group_colour, panels, plain_text, style
 
 # Terms that belong to no group are grey.
 TERM_GREYS = ("#b8bec8", "#8b93a1", "#d9dde3")
@@ -18,6 +18,7 @@ MOST_NAMED = 20  # the names of more classes do not fit below their bars
 MOST_WIDE = 4  # the bars of more methods are narrow, with shorter texts
 
 
+@plain_text
 def decomposition(
     rows: Mapping[str, tuple[float, np.ndarray]],
     names: Sequence[str],
@@ -37,6 +38,7 @@ def decomposition(
     return style(figure, title=title, y="KL divergence, nats", barmode="stack")
 
 
+@plain_text
 def weighted_terms(
     by_weighting: Mapping[str, Mapping[str, WeightedTerms]],
     names: Sequence[str],
@@ -75,6 +77,7 @@ def _weights_values_shares(terms: Sequence[WeightedTerms]) -> tuple[np.ndarray, 
     return weights, values, 100 * pull / np.maximum(pull.sum(1, keepdims=True), 1e-300)
 
 
+@plain_text
 def looks(
     by_method: Mapping[str, Look],
     names: Sequence[str],
@@ -125,7 +128,7 @@ def _stacks_of_terms(methods: Sequence[str], parts: Sequence[Mapping[str, float]
     """One grey stack of terms per method. parts: {term: value} of each method; number: a %-format of a value."""
     by_method = [[*terms.items()] for terms in parts]
     narrow = len(methods) > MOST_WIDE
-    between = "<br>" if narrow else " "
+    between = "\n" if narrow else " "
     smallest = max(sum(terms.values()) for terms in parts) / (10 if narrow else 20)  # a text does not fit into less
     stacks = []
     for k in range(max(map(len, by_method))):
@@ -148,6 +151,7 @@ def _stacks_of_terms(methods: Sequence[str], parts: Sequence[Mapping[str, float]
     return stacks
 
 
+@plain_text
 def class_probabilities(
     rows: Mapping[str, ArrayLike],
     groups: ClassGroups,
@@ -178,10 +182,11 @@ def class_probabilities(
     style(figure, title=title, height=140 + 170 * len(rows))
     if many:
         shown = [] if true is None else [names[true]]
-        figure.update_xaxes(tickvals=shown, ticktext=[f"<b>{name}</b>, the image's class" for name in shown])
+        figure.update_xaxes(tickvals=shown, ticktext=[f"{name}, the image's class" for name in shown])
     return figure.update_yaxes(title="probability").update_xaxes(type="category", automargin=True)
 
 
+@plain_text
 def lines(
     x: ArrayLike,
     by_name: Mapping[str, ArrayLike],

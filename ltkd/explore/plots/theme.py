@@ -1,11 +1,14 @@
 """The style of all figures: one colour per group, one colour per method, one line style per network."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
 
+import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from ...errors import visible
 from ...methods import METHODS
 
 # Okabe and Ito's colours, safe for colour-blind readers: head, medium, tail, then further groups.
@@ -19,6 +22,53 @@ METHOD_PALETTE = (
 TEACHER_LINE, STUDENT_LINE = "solid", "dash"
 TEXT = "#6b7280"  # a grey that is readable on light and dark pages
 GRID = "rgba(128,128,128,0.25)"
+
+MARKS = str.maketrans({"&": "&amp;", "<": "&lt;", "$": "&#36;"})  # what begins a tag, an entity or an equation
+TEMPLATES = ("hovertemplate", "texttemplate")  # of a trace: they hold marks of plotly, and so never a name
+
+Drawn = ParamSpec("Drawn")
+
+
+def plain_text(draw: Callable[Drawn, go.Figure]) -> Callable[Drawn, go.Figure]:
+    """Decorator of every figure: each of its texts is shown as it is, and a line break in it as a line break.
+
+    Plotly reads texts as HTML (bold, links) and LaTeX, and the names of classes, runs and networks are not ours. A
+    template is left as it is: it takes names from the trace, by `%{customdata}` or `%{fullData.name}`.
+    """
+
+    @wraps(draw)
+    def drawn(*args: Drawn.args, **kwargs: Drawn.kwargs) -> go.Figure:
+        figure = draw(*args, **kwargs)
+        for part in (*figure.data, figure.layout):
+            before = part.to_plotly_json()
+            after = {name: value if name in TEMPLATES else _plain(value) for name, value in before.items()}
+            changed = {name: value for name, value in after.items() if value is not before[name]}
+            if changed:
+                part.update(changed, overwrite=True)
+        return figure
+
+    return drawn
+
+
+def _plain(value: Any) -> Any:
+    """The value with all texts in it escaped for plotly; the same object if that changes nothing."""
+    if isinstance(value, str):
+        escaped = "<br>".join(map(_plain_line, value.split("\n")))
+        return value if escaped == value else escaped
+    if isinstance(value, Mapping):
+        parts = {name: _plain(part) for name, part in value.items()}
+        return parts if any(parts[name] is not part for name, part in value.items()) else value
+    if isinstance(value, np.ndarray):
+        texts = value.tolist() if value.dtype.kind in "OU" else None
+        return value if _plain(texts) is texts else np.array(_plain(texts))
+    if isinstance(value, list | tuple):
+        items = [_plain(item) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
+    return value
+
+
+def _plain_line(text: str) -> str:
+    return visible(text).translate(MARKS)
 
 
 def style(figure: go.Figure, *, title: str, x: str = "", y: str = "", height: int = 380, **layout: Any) -> go.Figure:

@@ -13,7 +13,7 @@ from plotly.subplots import make_subplots
 from ...groups import ClassGroups
 from ...methods import METHODS
 from ...metrics import from_most_to_fewest
-from .theme import PALETTE, STUDENT_LINE, TEACHER_LINE, TEXT, group_colour, label_colour, style
+from .theme import PALETTE, STUDENT_LINE, TEACHER_LINE, TEXT, group_colour, label_colour, plain_text, style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,6 +29,7 @@ STEEP_BLUES = ((0, "#f7fbff"), (0.05, "#c6dbef"), (0.2, "#6baed6"), (0.5, "#2171
 Place = tuple[int, int]  # row and column of a panel, counted from 1
 
 
+@plain_text
 def curves(
     histories: Mapping[str, "pd.DataFrame"], columns: Mapping[str, str], *, y: str, title: str, shared: bool = True
 ) -> go.Figure:
@@ -88,6 +89,7 @@ def _without_seed(label: object) -> str:
     return re.sub(r" seed \d+$", "", str(label))
 
 
+@plain_text
 def mass_before_after(
     masses: Mapping[str, tuple[np.ndarray, np.ndarray]], names: Sequence[str], *, title: str
 ) -> go.Figure:
@@ -111,13 +113,14 @@ def mass_before_after(
                     row=row,
                     col=col,
                 )
-    lines = max((label.count("<br>") for label in masses), default=0)  # further lines of the panels' titles
+    lines = max((label.count("\n") for label in masses), default=0)  # further lines of the panels' titles
     style(figure, title=title, height=_height(places) + 18 * lines)
     figure.update_layout(margin_t=66 + 18 * lines, title={"yref": "container", "y": 1, "yanchor": "top", "pad_t": 14})
     figure.update_xaxes(title="batch", row=_last_row(places))
     return figure.update_yaxes(title="summed probability of the group", col=1, rangemode="tozero")
 
 
+@plain_text
 def trade(
     summary: "pd.DataFrame",
     baseline: str,
@@ -161,6 +164,7 @@ def _error_bar(half: float) -> dict[str, Any] | None:
     return {"array": [half], "color": TEXT, "thickness": 1} if np.isfinite(half) else None
 
 
+@plain_text
 def accuracy_by_size(
     curves: Mapping[str, tuple[ArrayLike, ArrayLike, ArrayLike]],
     groups: ClassGroups,
@@ -210,6 +214,7 @@ def _mark_groups(figure: go.Figure, groups: ClassGroups, class_counts: np.ndarra
         figure.add_vline(x=border, line_color=TEXT, line_dash="dot", line_width=1)
 
 
+@plain_text
 def group_confusions(
     matrices: Mapping[str, ArrayLike], names: Sequence[str], *, title: str = "Where do the images of a group go?"
 ) -> go.Figure:
@@ -227,6 +232,7 @@ def group_confusions(
     return _style_confusions(figure, places, len(names), "category", title=title, colours="Blues")
 
 
+@plain_text
 def class_confusions(
     matrices: Mapping[str, ArrayLike],
     groups: ClassGroups,
@@ -314,6 +320,7 @@ def _axis_range(values: "pd.Series", half: "pd.Series") -> list[float]:
     return [float(low - margin), float(high + margin)]
 
 
+@plain_text
 def differences(
     labels: Sequence[str],
     means: Sequence[float],

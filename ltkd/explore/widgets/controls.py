@@ -12,7 +12,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.basedatatypes import BasePlotlyType
 
-from ...errors import ConfigError, LtkdError, unknown
+from ...errors import ConfigError, LtkdError, unknown, visible
 from .wide import SharedFigure, wide
 
 LABEL_WIDTH, CONTROL_WIDTH = "120px", "410px"
@@ -107,7 +107,7 @@ class Explorer(ipywidgets.VBox):
     def _show_note(self, text: str, *, failed: bool = False) -> None:
         colour = "color:#D55E00;" if failed else ""
         style = f"font-size:14px;line-height:1.5;padding:4px 8px;{colour}"
-        self.note.value = f'<div style="{style}">{html.escape(text)}</div>' if text else ""
+        self.note.value = f'<div style="{style}">{html.escape(visible(text))}</div>' if text else ""
 
 
 def error_text(error: Exception) -> str:

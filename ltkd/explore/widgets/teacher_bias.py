@@ -78,9 +78,8 @@ class TeacherBias:
 
 def _prior(mean: np.ndarray, counts: np.ndarray, groups: ClassGroups, where: str) -> Drawing:
     slope = metrics.prior_slope(mean, counts)
-    figure = plots.prior(counts, mean, groups, slope)
-    figure.update_layout(title_text=f"Mean probability of a class against its size: {where}", height=460)
-    return figure, (
+    figure = plots.prior(counts, mean, groups, slope, title=f"Mean probability of a class against its size: {where}")
+    return figure.update_layout(height=460), (
         f"Slope {slope:.2f}: a class with ten times the training images gets {10**slope:.1f} times the probability. A "
         f"slope of 0 means no bias, 1 the whole class prior. Balanced images show the bias of the network alone; "
         f"long-tailed images already contain the prior."

@@ -13,7 +13,7 @@ from ..logits import SPLITS, SavedLogits, check_logits
 from .batches import batch_changes, batch_controls, batch_rows, group_control
 from .controls import Drawing, Explorer, error_text, explore
 
-BY_MASS = "p<sub>G</sub> (Eq. 8)"
+BY_MASS = "group mass (Eq. 8)"
 
 
 def decomposition_explorer(

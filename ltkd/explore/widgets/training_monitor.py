@@ -163,7 +163,7 @@ def mass_figure(histories: Mapping[str, pd.DataFrame], epoch: int) -> Drawing:
             continue
         names = names or [c.removeprefix("within_kl_") for c in history.columns if c.startswith("within_kl_")]
         same = next((key for key, other in panels.items() if _equal(pair, other)), None)
-        gap = ", " if same and len(f"{same}{label}") < WIDTH else ",<br>"
+        gap = ", " if same and len(f"{same}{label}") < WIDTH else ",\n"
         panels[f"{same}{gap}{label}" if same else label] = panels.pop(same) if same else pair
     title = f"The teacher's group mass before and after rebalancing, batch by batch in epoch {epoch}"
     shown = dict(list(panels.items())[:MOST_PANELS])
