@@ -66,6 +66,11 @@ class Arguments(TypedDict, total=False):
     post_hoc: bool
     second_stage: float
     frozen_statistics: bool
+    body_lr: float
+    second_body_lr: float
+    head_lr: float
+    frozen_body: bool
+    width: int
     silence_from: float
     curriculum: str
     centroid_weight: float

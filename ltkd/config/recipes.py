@@ -140,11 +140,11 @@ STREAMED_BKD_METHODS: dict[str, dict[str, Any]] = {
 }
 STREAMED_BKD_ASSUMPTIONS = {
     "kd.temperature": "BKD states T = 2 for its own loss; taken for plain KD too",
-    "augmentation": "not in the paper; that of cRT's published code",
-    "weight_decay": "not in the paper; that of cRT's published code",
+    "augmentation": "not in the paper; that of cRT's published code for this data set",
+    "weight_decay": "not in the paper; that of cRT's published code for this data set",
+    "normalization": "not in the paper; that of cRT's published code for this data set",
     "bkd+crt.second_stage": "not in the paper; as for cRT",
     "cb.reduction": "the mean divides by the sum of the weights, as in the code that BKD builds on, unlike Cui et al.",
-    "lfme.batch_size": "experts learn in batches of 256, 128 and 64, instead of 128 each",
     "lfme.held_out": "a tenth of each class's training images, for all three sets alike",
 }
 
@@ -234,6 +234,40 @@ RECIPES: dict[str, Recipe] = {
         lr=CRD_LR,
         assumptions={**LTKD_ASSUMPTIONS, "augmentation": "rotations by whole degrees, so that views can be numbered"},
     ),
+    "tiny-imagenet-dot": Recipe(
+        "TinyImageNet at 64 x 64 in the distillation field's own published configs: 200 epochs, batch 256",
+        {
+            **CRD,
+            "dataset": "tiny-imagenet",
+            "teacher": "resnet32x4",
+            "student": "resnet8x4",
+            "imbalance_factor": 100.0,
+            "epochs": 200,
+            "milestones": (60 / 200, 120 / 200, 160 / 200),
+            "batch_size": 256,
+            "lr": 0.2,
+            "augmentation": "rotate20-flip",
+            "normalization": "tiny-imagenet",
+        },
+        pairs=CRD_PAIRS,
+        assumptions={
+            **{
+                name: why for name, why in LTKD_ASSUMPTIONS.items() if "." in name or name in ("profile", "subset_seed")
+            },
+            "student": "published for ResNet-18 to MobileNetV2 or ShuffleNetV2, with plain KD and DOT alone",
+            "epochs": "of the published configs for balanced TinyImageNet; LTKD names no recipe",
+            "augmentation": "rotations by whole degrees, so that views can be numbered",
+            **{
+                f"{method}.{name}": "published for CIFAR-100 alone"
+                for method, name in (
+                    ("dkd", "beta"),
+                    ("catkd", "kd_weight"),
+                    ("reviewkd", "kd_weight"),
+                    ("dist", "kd_weight"),
+                )
+            },
+        },
+    ),
     "imagenet-crd": Recipe(
         "exponential subset of ImageNet in the distillation field, probably LTKD's recipe: 100 epochs, batch 512",
         {
@@ -255,16 +289,24 @@ RECIPES: dict[str, Recipe] = {
             "dkd": {"temperature": 1.0, "beta": 0.5, "warmup": 1 / 100},
             "dist": {"temperature": 1.0},
             "reviewkd": {"kd_weight": 1.0, "warmup": 1 / 100, "before_activation": True},
+            "catkd": {"kd_weight": 10.0},
             "ltkd": {"temperature": 1.0, "warmup": 1 / 100},
         },
-        pairs={("imagenet-resnet50", "imagenet-mobilenetv1"): {"dkd": {"beta": 2.0}}},
+        pairs={
+            ("imagenet-resnet34", "imagenet-resnet18"): {
+                "reviewkd": {"kd_weight": 1.0},
+                "catkd": {"kd_weight": 0.5, "size": 4, "normalized": False},
+            },
+            ("imagenet-resnet50", "imagenet-mobilenetv1"): {"dkd": {"beta": 2.0}, "reviewkd": {"kd_weight": 8.0}},
+        },
         assumptions={
             **{k: v for k, v in LTKD_ASSUMPTIONS.items() if k.startswith("ltkd.") and k != "ltkd.temperature"},
             "ltkd.temperature": "not in the paper; 1, as the other methods have it on ImageNet",
             "epochs": "not in the paper; the distillation field's 100",
             "profile": "classes in the order of their WordNet numbers; one with too few images gives all it has",
-            "reviewkd.kd_weight": "1, the default of the distillation field's code; its batches there are of 256",
-            "catkd.kd_weight": "not published for ImageNet; a weight that maps of unit length took on CIFAR",
+            "reviewkd.kd_weight": "published for two pairs of networks alone; 1 for others",
+            "reviewkd.batch_size": "512 with lr 0.2 as for all methods here; the published configs have 256 and 0.1",
+            "catkd.kd_weight": "10, published for ResNet-50 and MobileNetV2; nothing for MobileNetV1 or other pairs",
         },
     ),
     "imagenet-lt-bkd": Recipe(
@@ -288,8 +330,25 @@ RECIPES: dict[str, Recipe] = {
             "student": "imagenet-resnet152-pretrained",
             "batch_size": 128,
         },
-        STREAMED_BKD_METHODS,
-        assumptions=STREAMED_BKD_ASSUMPTIONS,
+        STREAMED_BKD_METHODS
+        | {
+            "crt": {"lr": 0.1, "batch_size": 256, "second_stage": 10 / 90},
+            "oltr": STREAMED_BKD_METHODS["oltr"]
+            | {
+                "second_stage": 1.0,
+                "body_lr": 0.01,
+                "second_body_lr": 0.001,
+                "head_lr": 0.1,
+                "frozen_body": True,
+                "width": 512,
+            },
+        },
+        assumptions=STREAMED_BKD_ASSUMPTIONS
+        | {
+            "crt.lr": "published for the second stage, as its batches of 256; taken for the first too",
+            "oltr.width": "512 from the second stage on; the published code has this layer in the first stage already",
+            "oltr.frozen_body": "the frozen layers keep their BatchNorm statistics, unlike in the published code",
+        },
     ),
     "inaturalist-bkd": Recipe(
         "iNaturalist 2018 in BKD: ResNet-50, 90 epochs, batch 256, cosine",
@@ -299,8 +358,11 @@ RECIPES: dict[str, Recipe] = {
             "teacher": "imagenet-resnet50",
             "student": "imagenet-resnet50",
             "batch_size": 256,
+            "weight_decay": 1e-4,
+            "augmentation": "imagenet-crop",
+            "normalization": "inaturalist",
         },
-        STREAMED_BKD_METHODS,
+        STREAMED_BKD_METHODS | {"crt": {"second_stage": 30 / 90}, "bkd+crt": {"second_stage": 30 / 90}},
         assumptions=STREAMED_BKD_ASSUMPTIONS,
     ),
     "folder": Recipe(

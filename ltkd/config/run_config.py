@@ -208,8 +208,8 @@ class RunConfig:
 
     @cached_property
     def id(self) -> str:
-        """Ten hexadecimal digits that identify the run: a hash of all fields except `recipe`, of the method's
-        `revision`, and of the code of a user's own method.
+        """Ten hexadecimal digits that identify the run: a hash of all fields except `recipe`, of the `revision` of the
+        method and the networks, and of the code of a user's own method.
 
         Only values that differ from the plain defaults are hashed, so that a new field or option does not change the
         ids of older runs. The code of a user's own method is hashed on first access; `fit` and `sweep` hash it again.
@@ -220,7 +220,14 @@ class RunConfig:
         record["options"] = method.without_defaults(self.options)
         record |= {"code": code} if code else {}
         record |= {"revisions": revisions} if any(revisions) else {}
+        record |= {"networks": networks} if (networks := self.network_revisions) else {}
         return digest(record, 10)
+
+    @property
+    def network_revisions(self) -> dict[str, int]:
+        """The revisions of the student and the teacher, of those that have one: {role: number}."""
+        found = {role: models.revision(name) for role, name in (("student", self.student), ("teacher", self.teacher))}
+        return {role: number for role, number in found.items() if number}
 
     @property
     def name(self) -> str:
@@ -278,11 +285,13 @@ class RunConfig:
 
     def assumptions(self) -> dict[str, str]:
         """The values of this run that no paper states: {field or method.option: why the recipe has this value}."""
-        changed = self.overrides()
+        recipe = RECIPES[self.recipe]
+        of_pair = recipe.pairs.get((self.teacher or "", self.student), {}).get(self.method, {})
+        known = {*self.overrides(), *of_pair}  # by the caller, and as published for these two networks
         return {
             key: why
-            for key, why in RECIPES[self.recipe].assumptions.items()
-            if key.split(".")[-1] not in changed and ("." not in key or key.startswith(f"{self.method}."))
+            for key, why in recipe.assumptions.items()
+            if key.split(".")[-1] not in known and ("." not in key or key.startswith(f"{self.method}."))
         }
 
     def for_teacher(self, spec: methods.TeacherSpec | None = None) -> Self:

@@ -1,6 +1,7 @@
 """Distillation of logits: KD, DKD, DIST, BKD and LTKD."""
 
 from dataclasses import replace
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -8,12 +9,26 @@ from torch import Tensor
 from .. import losses
 from .._support import distributed
 from ..decomposition import TEMPERATURES, group_mass
+from ..models import classifier
 from .base import Method, Option, Step
 from .long_tailed import DEFERRED, ClassWeighted
 
 
 class CrossEntropy(Method):
     """Cross-entropy with the labels. Teachers are trained with it too."""
+
+    body_lr = Option(
+        1.0, "learning rate of all layers but the classifier in plain training, as a multiple of --lr", above=True
+    )
+
+    def parameter_groups(self, student: Any) -> list[dict[str, Any]]:
+        """Raises ConfigError if body_lr is not 1 and the student has no nn.Linear called fc."""
+        if self.body_lr == 1:
+            return super().parameter_groups(student)
+        head = [*classifier(student).parameters()]
+        of_head = {id(p) for p in head}
+        body = [p for p in student.parameters() if id(p) not in of_head]
+        return [{"params": body, "lr_scale": self.body_lr}, {"params": head}]
 
     def forward(self, step: Step) -> dict[str, Tensor]:
         return {"ce": F.cross_entropy(step.logits, step.labels)}

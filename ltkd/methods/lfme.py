@@ -13,13 +13,14 @@ from ..groups import ClassGroups
 from .base import Method, Option, Scan, Step, Task, TeacherSpec
 from .distillation import SOFTENED
 
-EXPERT_BATCH = {"many": 1.0, "medium": 0.5, "few": 0.25}  # as multiples of the student's batch size
+EXPERT_BATCH = {"many": 128, "medium": 64, "few": 32}  # images, as in the published code
 
 
 class LFME(Method):
     """Learning from multiple experts (Xiang et al. 2020): one expert per class group, switched off once matched."""
 
     needs = "logits"
+    revision = 1
     streams = {"main": "class-aware"}
     settings = {"held_out": 0.1}
     temperature = replace(SOFTENED, default=2.0)
@@ -52,7 +53,9 @@ class LFME(Method):
         if class_counts is None:
             return {}
         return {
-            name: TeacherSpec(tuple(classes.tolist()), EXPERT_BATCH[name], {"lr_schedule": "cosine"})
+            name: TeacherSpec(
+                tuple(classes.tolist()), settings={"lr_schedule": "cosine", "batch_size": EXPERT_BATCH[name]}
+            )
             for name, classes in _classes_of_experts(class_counts).items()
         }
 

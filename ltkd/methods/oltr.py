@@ -46,31 +46,34 @@ class ModulatedAttention(nn.Module):
 class MemoryNetwork(nn.Module):
     """A network with modulated attention on its last map, a memory of class centroids and a cosine classifier.
 
-    last_map: (B, D, h, w), an example of the network's last map. Raises ConfigError if the network has no nn.Linear
-    with a bias called fc.
+    last_map: (B, D, h, w), an example of the network's last map. width: of the direct features; 0: D. With another
+    width than D the hallucinator cannot start as the network's classifier. Raises ConfigError if the network has no
+    nn.Linear with a bias called fc.
     """
 
-    def __init__(self, network: nn.Module, last_map: Tensor, num_classes: int) -> None:
+    def __init__(self, network: nn.Module, last_map: Tensor, num_classes: int, width: int = 0) -> None:
         super().__init__()
-        width, *size = last_map.shape[1:]
+        channels, *size = last_map.shape[1:]
+        width = width or channels
         first = classifier(network, bias=True)
         self.network = network
-        self.attention = ModulatedAttention(width, *size)
-        self.describer = nn.Linear(width, width)
+        self.attention = ModulatedAttention(channels, *size)
+        self.describer = nn.Linear(channels, width)
         self.memory = nn.Parameter(torch.zeros(num_classes, width))
         self.hallucinator = nn.Linear(width, num_classes)
-        self.hallucinator.load_state_dict(first.state_dict())
+        if width == channels:
+            self.hallucinator.load_state_dict(first.state_dict())
         self.selector = nn.Linear(width, width)
         self.weight = nn.Parameter(torch.empty(num_classes, width).uniform_(-(width**-0.5), width**-0.5))
         network.fc = nn.Identity()
 
     def describe(self, images: Tensor) -> Tensor:
-        """The direct features (B, D) of images (B, channels, side, side), without the memory."""
+        """The direct features (B, width) of images (B, channels, side, side), without the memory."""
         last_map = last_map_of(features_of(self.network, images))
         return F.relu(self.describer(self.attention(last_map).mean((2, 3))))
 
     def classify(self, direct: Tensor) -> Tensor:
-        """Direct features (B, D) -> logits (B, C), between -16 and 16."""
+        """Direct features (B, width) -> logits (B, C), between -16 and 16."""
         memory = self.memory.detach()  # only the centroid terms train it
         recalled = self.hallucinator(direct).softmax(1) @ memory
         reach = REACHABILITY / torch.cdist(direct, memory).amin(1, keepdim=True).clamp_min(1e-4)
@@ -88,6 +91,14 @@ class OLTR(Method):
 
     parent: type[Method] = CrossEntropy
     streams = {"main": "class-aware"}
+    second_body_lr = Option(
+        0.1,
+        "learning rate of all layers but the classifier in the second stage, as a multiple of --lr",
+        above=True,
+    )
+    head_lr = Option(1.0, "learning rate of the new classifier in the second stage, as a multiple of --lr", above=True)
+    frozen_body = Option(False, "freeze the network in the second stage, but for the attention and the layer after it")
+    width = Option(0, "number of direct features; 0: the channels of the last map", low=0)
     second_stage = Option(2.0, "epochs of the second stage, as a multiple of --epochs", above=True, high=100)
     centroid_weight = Option(0.01, "weight of the terms that pull features to the centroid of their class")
     repel_weight = Option(0.01, "weight of the distance to other centroids, relative to centroid_weight")
@@ -105,15 +116,15 @@ class OLTR(Method):
 
     def wrap(self, student: nn.Module) -> MemoryNetwork:
         """Raises ConfigError if the student returns no last map, or has no nn.Linear with a bias called fc."""
-        return MemoryNetwork(student, last_map_of(self.probe(student)), len(self.task.class_counts))
+        return MemoryNetwork(student, last_map_of(self.probe(student)), len(self.task.class_counts), self.width)
 
     def parameter_groups(self, student: MemoryNetwork) -> list[dict[str, Any]]:
         head = [*student.hallucinator.parameters(), *student.selector.parameters(), student.weight]
-        in_head = {id(p) for p in [*head, student.memory]}
-        body = [p for p in student.parameters() if id(p) not in in_head]
+        excluded = {id(p) for p in [*head, student.memory, *(student.network.parameters() if self.frozen_body else ())]}
+        body = [p for p in student.parameters() if id(p) not in excluded]
         return [
-            {"params": body, "lr_scale": 0.1},
-            {"params": head},
+            {"params": body, "lr_scale": self.second_body_lr},
+            {"params": head, "lr_scale": self.head_lr},
             {"params": [student.memory], "lr_scale": 0.1},
         ]
 

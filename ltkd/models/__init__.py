@@ -41,6 +41,7 @@ __all__ = [
     "features_of",
     "initialise",
     "last_map_of",
+    "revision",
 ]
 
 HALF, NARROW, WIDE = (8, 8, 16, 32), (16, 16, 32, 64), (32, 64, 128, 256)
@@ -115,6 +116,12 @@ def build(
     if published:
         load_published(network, base)
     return network
+
+
+def revision(name: str | None) -> int:
+    """How often the weights or features of the network called `name` have changed; 0 for one of timm or of your own."""
+    network = MODELS.get((name or "").removesuffix(PRETRAINED))
+    return getattr(getattr(network, "func", network), "revision", 0)
 
 
 def check_name(name: str, kind: str = "model") -> None:

@@ -15,9 +15,10 @@ from ..errors import ConfigError
 class FeatureOutput(NamedTuple):
     """What `features(x)` of every network returns.
 
-    logits: (B, C). stages: the maps (B, c, h, w) from the stem to the last stage, activated. pooled: (B, D).
-    Only some methods need the rest, so a network of your own may leave it out. preactivations: the maps of `stages`
-    before their activation. last_map: the map (B, D, h, w) whose mean over h and w is `pooled`.
+    logits: (B, C). stages: the maps (B, c, h, w) from the stem to the last stage, activated, or as the next block takes
+    them (wide ResNets, MobileNetV2). pooled: (B, D). Only some methods need the rest, so a network of your own may
+    leave it out. preactivations: the maps of `stages` before an activation. last_map: the map (B, D, h, w) whose mean
+    over h and w is `pooled`.
     """
 
     logits: Tensor
@@ -25,6 +26,19 @@ class FeatureOutput(NamedTuple):
     pooled: Tensor
     preactivations: tuple[Tensor, ...] | None = None
     last_map: Tensor | None = None
+
+
+class InitialWeights(NamedTuple):
+    """How the public code of a family draws its initial weights.
+
+    he: convolutions by He's rule (fan out) with zero biases; False: by PyTorch's default. classifier: deviation of the
+    linear layers' weights, whose biases are then zero; None: PyTorch's default. zero_bias: zero biases of linear layers
+    all the same.
+    """
+
+    he: bool = True
+    classifier: float | None = None
+    zero_bias: bool = False
 
 
 class StagedNetwork(nn.Module):
@@ -37,6 +51,8 @@ class StagedNetwork(nn.Module):
 
     stages: Any  # an nn.ModuleList of the blocks of each stage
     fc: nn.Module
+    initial_weights = InitialWeights()
+    revision = 0  # increase it if a change to the network changes its results: its runs then get new ids
 
     def __init__(
         self,
@@ -98,19 +114,26 @@ def _pool(last_map: Tensor) -> Tensor:
 
 
 def initialise(network: nn.Module, generator: torch.Generator) -> None:
-    """He initialisation (fan out) of convolutions, PyTorch's default for linear layers, BatchNorm as the identity.
+    """Draw all weights of a network as its `initial_weights` says, by default by He's rule (fan out) for convolutions
+    and PyTorch's default for linear layers. BatchNorm becomes the identity.
 
     Raises TypeError for another layer that has weights.
     """
+    how = getattr(network, "initial_weights", InitialWeights())
     for module in network.modules():
-        if isinstance(module, nn.Conv2d):
+        if isinstance(module, nn.Conv2d) and how.he:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu", generator=generator)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)
-        elif isinstance(module, nn.Linear):
-            bound = module.in_features**-0.5
+        elif isinstance(module, nn.Linear) and how.classifier is not None:
+            nn.init.normal_(module.weight, 0.0, how.classifier, generator=generator)
+            nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Linear | nn.Conv2d):
+            bound = module.weight[0].numel() ** -0.5
             for values in module.parameters(recurse=False):
                 nn.init.uniform_(values, -bound, bound, generator=generator)
+            if how.zero_bias and module.bias is not None:
+                nn.init.zeros_(module.bias)
         elif isinstance(module, nn.BatchNorm2d):
             module.reset_parameters()
         elif [*module.parameters(recurse=False), *module.buffers(recurse=False)]:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from .base import StagedNetwork
+from .base import InitialWeights, StagedNetwork
 
 # Per stage, the channels and the stride of each block.
 V1_STAGES = (
@@ -28,6 +28,9 @@ def _conv(in_channels: int, channels: int, kernel: int = 1, stride: int = 1, gro
 
 class MobileNetV1(StagedNetwork):
     """Depthwise and 1 x 1 convolutions by turns. Any size of image fits, since the pooling is global."""
+
+    initial_weights = InitialWeights(he=False)
+    revision = 1
 
     def __init__(self, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size
@@ -63,6 +66,9 @@ class InvertedResidual(nn.Module):
 class MobileNetV2(StagedNetwork):
     """The stem has stride 2, and the map is halved three times more. Any size of image fits, since the pooling is
     global. Maps between blocks are not activated, so `stages` and `preactivations` are the same."""
+
+    initial_weights = InitialWeights(classifier=0.01)
+    revision = 1
 
     def __init__(self, factor: float, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size

@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import StagedNetwork
+from .base import InitialWeights, StagedNetwork
 
 WIDTHS, DEPTHS, GROUPS = (24, 240, 480, 960), (4, 8, 4), 3
 
@@ -38,6 +38,9 @@ class ShuffleBlock(nn.Module):
 
 class ShuffleNetV1(StagedNetwork):
     """Each of the three stages halves the map. Any size of image fits, since the pooling is global."""
+
+    initial_weights = InitialWeights(he=False)
+    revision = 1
 
     def __init__(self, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size

@@ -3,7 +3,7 @@
 from torch import nn
 
 from ..errors import ConfigError
-from .base import StagedNetwork
+from .base import InitialWeights, StagedNetwork
 
 WIDTHS = (64, 128, 256, 512, 512)
 
@@ -11,6 +11,9 @@ WIDTHS = (64, 128, 256, 512, 512)
 class VGG(StagedNetwork):
     """convolutions: the number in the stem and in each of the four stages. The first three stages begin with a pooling
     that halves the map; so does the fourth for images of 64 pixels or more. Raises ConfigError below 8 pixels."""
+
+    initial_weights = InitialWeights(classifier=0.01)
+    revision = 1
 
     def __init__(self, convolutions: int, *, num_classes: int, in_channels: int, image_size: int) -> None:
         if image_size < 8:

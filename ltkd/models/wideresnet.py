@@ -3,7 +3,7 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .base import FeatureOutput, StagedNetwork
+from .base import FeatureOutput, InitialWeights, StagedNetwork
 
 
 class PreactivatedBlock(nn.Module):
@@ -28,7 +28,11 @@ class PreactivatedBlock(nn.Module):
 
 
 class WideResNet(StagedNetwork):
-    """Maps between blocks are not activated. The map of a stage is read after the BatchNorm and ReLU that follow it."""
+    """Maps between blocks are not activated. The distillation field's code compares a student's `stages` as the blocks
+    return them, and a teacher's `preactivations` after the BatchNorm that follows them."""
+
+    initial_weights = InitialWeights(zero_bias=True)
+    revision = 1
 
     def __init__(self, depth: int, factor: int, *, num_classes: int, in_channels: int, image_size: int) -> None:
         del image_size  # the pooling is global: any size fits
@@ -44,12 +48,13 @@ class WideResNet(StagedNetwork):
         super().__init__(stem, stages, widths[3], num_classes, activation=nn.Identity(), tail=tail)
 
     def features(self, x: Tensor) -> FeatureOutput:
-        x, before, after = self.stem(x), list[Tensor](), list[Tensor]()
-        for first, *others in self.stages:
-            before.append(first.bn1(x))
-            after.append(F.relu(before[-1]))
-            x = self._through(others, first.residual(x, after[-1]))
+        raw = [self.stem(x)]
+        normed = [raw[0]]  # no method compares the stem's
+        for k, (first, *others) in enumerate(self.stages):
+            bn = first.bn1(raw[-1])
+            if k:
+                normed.append(bn)
+            raw.append(self._through(others, first.residual(raw[-1], F.relu(bn))))
         norm, relu = self.tail.children()
-        before.append(norm(x))
-        after.append(relu(before[-1]))
-        return self._output(before, after, after[-1])
+        normed.append(norm(raw[-1]))
+        return self._output(normed, raw, relu(normed[-1]))

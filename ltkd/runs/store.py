@@ -77,16 +77,17 @@ def _is_open(folder: Path) -> bool:
 
 
 def _load(path: Path) -> Run:
-    """The run in a folder. Raises RunError for a zip file, and for a run whose method had other code."""
+    """The run in a folder. Raises RunError for a zip file, and for a run whose method or networks had other
+    code."""
     if path.suffix == ".zip" and path.is_file():
         raise RunError(f"{path} is a file of exported runs: {_IMPORT.format(file=path)}")
     run = Run.load(path)
     method = methods.METHODS[run.config.method]
-    may_differ = not of_a_library(method) or any(methods.revisions(method))
+    may_differ = not of_a_library(method) or any(methods.revisions(method)) or run.config.network_revisions
     if may_differ and run.finished and not run.result.get("name", run.config.id).endswith(run.config.id):
         raise RunError(
-            f"{run.folder} was trained with other code than method {run.config.method!r} has now; train it again with "
-            f"fit(run.config), or read it with Run.load(folder)"
+            f"{run.folder} was trained with other code than method {run.config.method!r} has now, or a network of it; "
+            f"train it again with fit(run.config), or read it with Run.load(folder)"
         )
     return run
 

@@ -322,7 +322,7 @@ def test_a_recipe_carries_the_published_values(recipe, expected):
             },
         ),
         ("cifar-crd", "kd", {"temperature": 4, "ce_weight": 0.1, "warmup": 0, "kd_weight": 0.9}),
-        ("cifar-crd", "ce", {}),
+        ("cifar-crd", "ce", {"body_lr": 1}),
         (
             "cifar-bkd",
             "bkd",
@@ -345,6 +345,138 @@ def test_a_recipe_carries_the_published_values(recipe, expected):
 )
 def test_a_recipe_carries_the_methods_published_options(recipe, method, expected):
     assert make(recipe, method=method).options == expected
+
+
+CRT_CODE = "facebookresearch/classifier-balancing"
+OLTR_CODE = "zhmiao/OpenLongTailRecognition-OLTR config/Places_LT"
+DISTILLERS = "megvii-research/mdistiller configs"
+CAT_CODE = "GzyAftermath/CAT-KD configs/imagenet/CAT-KD"
+R34_R18 = {"teacher": "imagenet-resnet34", "student": "imagenet-resnet18"}
+R50_MV1 = {"teacher": "imagenet-resnet50", "student": "imagenet-mobilenetv1"}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "expected", "source"),
+    [
+        (
+            "imagenet-crd",
+            {"method": "reviewkd"} | R34_R18,
+            {"kd_weight": 1},
+            f"{DISTILLERS}/imagenet/r34_r18/reviewkd.yaml",
+        ),
+        (
+            "imagenet-crd",
+            {"method": "reviewkd"} | R50_MV1,
+            {"kd_weight": 8},
+            f"{DISTILLERS}/imagenet/r50_mv1/reviewkd.yaml",
+        ),
+        (
+            "imagenet-crd",
+            {"method": "catkd"} | R34_R18,
+            {"kd_weight": 0.5, "size": 4, "normalized": False},
+            f"{CAT_CODE}/r34_r18.yaml",
+        ),
+        (
+            "imagenet-crd",
+            {"method": "catkd"} | R50_MV1,
+            {"kd_weight": 10, "size": 2, "normalized": True},
+            f"{CAT_CODE}/r50_mv2.yaml, the nearest pair",
+        ),
+        (
+            "inaturalist-bkd",
+            {"method": "crt"},
+            {
+                "second_stage": 30 / 90,
+                "weight_decay": 1e-4,
+                "augmentation": "imagenet-crop",
+                "normalization": "inaturalist",
+            },
+            f"{CRT_CODE} config/iNaturalist18/cls_crt.yaml, data/dataloader.py",
+        ),
+        (
+            "imagenet-lt-bkd",
+            {"method": "crt"},
+            {"second_stage": 10 / 90, "weight_decay": 5e-4, "augmentation": "imagenet-crop-jitter", "lr": 0.2},
+            f"{CRT_CODE} config/ImageNet_LT/cls_crt.yaml",
+        ),
+        (
+            "places-lt-bkd",
+            {"method": "crt"},
+            {"lr": 0.1, "batch_size": 256, "second_stage": 10 / 90},
+            f"{CRT_CODE} config/Places_LT/cls_crt.yaml",
+        ),
+        (
+            "places-lt-bkd",
+            {"method": "oltr"},
+            {
+                "epochs": 30,
+                "second_stage": 1,
+                "batch_size": 128,
+                "lr": 0.1,
+                "body_lr": 0.01,
+                "second_body_lr": 0.001,
+                "head_lr": 0.1,
+                "frozen_body": True,
+                "width": 512,
+                "milestones": (1 / 3, 2 / 3),
+            },
+            f"{OLTR_CODE}/stage_1.py, stage_2_meta_embedding.py",
+        ),
+        (
+            "tiny-imagenet-dot",
+            {"method": "kd"},
+            {
+                "epochs": 200,
+                "batch_size": 256,
+                "lr": 0.2,
+                "milestones": (0.3, 0.6, 0.8),
+                "lr_decay": 0.1,
+                "weight_decay": 5e-4,
+                "temperature": 4,
+            },
+            f"{DISTILLERS}/tiny_imagenet/dot/r18_mv2.yaml",
+        ),
+    ],
+)
+def test_what_public_code_has_is_in_the_recipe(recipe, settings, expected, source):
+    config = make(recipe, **settings)
+    found = {name: config.options[name] if name in config.options else getattr(config, name) for name in expected}
+    assert found == expected, source
+
+
+def test_the_first_stage_of_oltr_has_the_rates_of_its_own_code():
+    config = make("places-lt-bkd", method="oltr")
+    assert config.for_parent().options == {"body_lr": 0.01}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "settings", "assumed"),
+    [
+        ("imagenet-crd", {"method": "reviewkd"} | R34_R18, {"reviewkd.batch_size"}),
+        ("imagenet-crd", {"method": "reviewkd"} | R50_MV1, {"reviewkd.batch_size"}),
+        ("imagenet-crd", {"method": "catkd"} | R34_R18, set()),
+        ("imagenet-crd", {"method": "catkd"} | R50_MV1, {"catkd.kd_weight"}),
+        ("places-lt-bkd", {"method": "crt"}, {"crt.lr"}),
+        ("places-lt-bkd", {"method": "oltr"}, {"oltr.width", "oltr.frozen_body"}),
+        ("tiny-imagenet-dot", {"method": "dkd"}, set()),
+        ("tiny-imagenet-dot", {"method": "dist"}, {"dist.kd_weight"}),
+    ],
+)
+def test_what_stays_an_assumption_of_a_method_says_so(recipe, settings, assumed):
+    of_method = {key for key in make(recipe, **settings).assumptions() if "." in key}
+    assert of_method == assumed
+
+
+def test_a_network_with_other_weights_than_before_has_other_ids(monkeypatch):
+    assert make(method="kd", teacher="resnet20", student="resnet8").network_revisions == {}
+    for name in ("vgg8", "vgg13", "mobilenetv2", "shufflenetv1", "wrn-40-2", "wrn-16-2", "imagenet-mobilenetv1"):
+        assert make(method="ce", student=name).network_revisions == {"student": 1}
+        assert make(method="kd", teacher=name).network_revisions == {"teacher": 1}
+        kept = make(method="ce", student=name).id
+        with monkeypatch.context() as patched:
+            patched.setattr("ltkd.models.revision", lambda name: 0)
+            assert make(method="ce", student=name).id != kept
+    assert make(method="ce", student="timm:resnet18").network_revisions == {}
 
 
 @pytest.mark.parametrize(

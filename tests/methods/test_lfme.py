@@ -37,7 +37,8 @@ EXPERT_LOGITS = {name: draw(7, len(classes), seed=len(name)) for name, classes i
 def test_there_is_an_expert_for_classes_of_many_a_medium_number_and_few_images():
     specs = METHODS["lfme"].teachers(torch.tensor(COUNTS))
     assert {name: spec.classes for name, spec in specs.items()} == GROUPS
-    assert {name: spec.batch for name, spec in specs.items()} == {"many": 1.0, "medium": 0.5, "few": 0.25}
+    settings = {name: RunConfig.make(method="lfme").for_teacher(spec) for name, spec in specs.items()}
+    assert {name: config.batch_size for name, config in settings.items()} == {"many": 128, "medium": 64, "few": 32}
     assert {spec.settings["lr_schedule"] for spec in specs.values()} == {"cosine"}
 
 

@@ -149,7 +149,7 @@ BKD_OPTIONS = {
 }
 SECOND_STAGE = {"second_stage": 1.0, "frozen_statistics": False}
 ROWS = {
-    "ce": Row({}, plain_terms),
+    "ce": Row({"body_lr": 0.1}, plain_terms),
     "kd": Row({"temperature": 3.0, "ce_weight": 0.2, "kd_weight": 0.7, "warmup": 0.25}, kd_terms),
     "dkd": Row({"temperature": 3.0, "ce_weight": 0.5, "alpha": 2.0, "beta": 0.3, "warmup": 0.25}, dkd_terms),
     "dist": Row(
@@ -179,12 +179,23 @@ ROWS = {
     "balanced-softmax": Row(
         {}, lambda step, _: {"ce": losses.balanced_softmax(step.logits, step.labels, torch.tensor(COUNTS))}
     ),
-    "crt": Row(SECOND_STAGE, plain_terms),
+    "crt": Row(SECOND_STAGE | {"body_lr": 0.1}, plain_terms),
     "bkd+crt": Row(BKD_OPTIONS | SECOND_STAGE, plain_terms),
     "bbn": Row({}, bbn_terms),
     "lfme": Row({"temperature": 3.0, "silence_from": 0.5, "curriculum": "logits"}, lfme_terms),
     "oltr": Row(
-        {"second_stage": 1.0, "centroid_weight": 0.1, "repel_weight": 0.2, "margin": 500.0, "memory_rule": "gradient"},
+        {
+            "second_stage": 1.0,
+            "centroid_weight": 0.1,
+            "repel_weight": 0.2,
+            "margin": 500.0,
+            "memory_rule": "gradient",
+            "body_lr": 0.5,
+            "second_body_lr": 0.2,
+            "head_lr": 0.3,
+            "frozen_body": True,
+            "width": 5,
+        },
         oltr_terms,
     ),
 }

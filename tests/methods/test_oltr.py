@@ -30,6 +30,36 @@ def linear(layer, x):
     return x @ array(layer.weight).T + (0 if layer.bias is None else array(layer.bias))
 
 
+def groups_of(job):
+    """{how many of --lr a weight has: the names of the weights}, of the student."""
+    names = {id(p): name for name, p in job.student.named_parameters()}
+    found = {}
+    for group in job.optimizer.param_groups:
+        found.setdefault(group["lr_scale"], set()).update(names[id(p)] for p in group["params"])
+    return found
+
+
+def test_every_part_has_its_own_learning_rate():
+    head = {"hallucinator.weight", "hallucinator.bias", "selector.weight", "selector.bias", "weight"}
+    usual = groups_of(prepared("oltr"))
+    assert usual[1.0] == head and "memory" in usual[0.1] and "network.stem.0.weight" in usual[0.1]
+    own = groups_of(prepared("oltr", body_lr=0.5, second_body_lr=0.001, head_lr=0.2, frozen_body=True))
+    assert own[0.2] == head and own[0.1] == {"memory"}
+    assert all(name.startswith(("attention.", "describer.")) for name in own[0.001])
+
+
+def test_the_first_stage_may_have_a_lower_rate_below_the_classifier():
+    assert set(groups_of(prepared("ce"))) == {1.0}
+    own = groups_of(prepared("ce", body_lr=0.01))
+    assert own[1.0] == {"fc.weight", "fc.bias"} and "stem.0.weight" in own[0.01]
+
+
+def test_direct_features_may_have_a_width_of_their_own():
+    student = prepared("oltr", width=5).student
+    assert student.describe(draw(2, 1, 8, 8, dtype=torch.float32)).shape == (2, 5)
+    assert (student.memory.shape, student.weight.shape) == ((CLASSES, 5), (CLASSES, 5))
+
+
 # --- attention ---
 
 

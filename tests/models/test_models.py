@@ -113,12 +113,14 @@ def test_a_last_convolution_has_a_map_of_its_own():
 def test_features_and_their_parts_agree(name):
     network = build(name, num_classes=5, image_size=16).eval()
     out = network.features(images())
-    activation = (lambda x: x) if name == "mobilenetv2" else F.relu  # its maps are linear
     assert torch.equal(network(images()), out.logits)
     assert torch.equal(network.fc(out.pooled), out.logits)
     assert torch.equal(out.last_map.mean((2, 3)), out.pooled)
     for before, after in zip(out.preactivations, out.stages, strict=True):
-        assert torch.equal(activation(before), after)
+        if name == "mobilenetv2":  # its maps are linear
+            assert torch.equal(before, after)
+        elif not name.startswith("wrn"):
+            assert torch.equal(F.relu(before), after)
     assert_the_last_block_can_be_replaced(network, out.pooled)
     assert_the_classifier_can_be_replaced(network, out.pooled)
 
@@ -150,10 +152,52 @@ def test_a_gradient_reaches_every_parameter_and_fresh_networks_tell_images_apart
     assert set(seen) == {1}
 
 
-def test_maps_of_wide_networks_are_read_after_the_next_normalization():
-    for before in build("wrn-16-2", num_classes=5).features(images(8)).preactivations:
-        assert before.mean((0, 2, 3)).abs().max() < 1e-5
-        assert (before.var((0, 2, 3), correction=0) - 1).abs().max() < 0.01
+def test_maps_of_wide_networks_are_read_as_blocks_return_them_and_after_the_next_normalization():
+    network = build("wrn-16-2", num_classes=5).eval()
+    norms = [network.stages[1][0].bn1, network.stages[2][0].bn1, network.tail[0]]
+    for norm in norms:
+        nn.init.uniform_(norm.weight)
+    raw = [network.stem(images())]
+    for blocks in network.stages:
+        raw.append(nn.Sequential(*blocks)(raw[-1]))
+    normed = [raw[0], *(norm(x) for norm, x in zip(norms, raw[1:], strict=True))]
+    out = network.features(images())
+    for ours, expected in zip((*out.stages, *out.preactivations), (*raw, *normed), strict=True):
+        torch.testing.assert_close(ours, expected)
+    assert min(x.min() for x in out.stages) < 0  # so they are not activated
+
+
+# How the field's public code draws weights (its models/cifar and models/imagenet, read in 2026): {network: (layer, the
+# deviation of its weights, that of its biases)}. A uniform draw between -b and b has deviation b / sqrt(3).
+HE, DEFAULT = (lambda fan_out: (2 / fan_out) ** 0.5), (lambda fan_in: (3 * fan_in) ** -0.5)
+DRAWN = [
+    ("resnet56", "stages.2.0.conv1", HE(64 * 9), None),
+    ("resnet56", "fc", DEFAULT(64), DEFAULT(64)),
+    ("vgg8", "stages.3.0.0", HE(512 * 9), 0.0),
+    ("vgg13", "fc", 0.01, 0.0),
+    ("mobilenetv2", "stages.3.0.layers.3", HE(288 * 9), None),
+    ("mobilenetv2", "fc", 0.01, 0.0),
+    ("wrn-40-2", "stages.2.1.conv1", HE(128 * 9), None),
+    ("wrn-40-2", "fc", DEFAULT(128), 0.0),
+    ("shufflenetv1", "stages.1.1.conv2", DEFAULT(9), None),
+    ("shufflenetv1", "stages.1.1.conv1", DEFAULT(480 / 3), None),
+    ("shufflenetv1", "fc", DEFAULT(960), DEFAULT(960)),
+    ("imagenet-mobilenetv1", "stages.2.1.0", DEFAULT(9), None),
+    ("imagenet-mobilenetv1", "stages.2.1.3", DEFAULT(512), None),
+    ("imagenet-mobilenetv1", "fc", DEFAULT(1024), DEFAULT(1024)),
+    ("imagenet-resnet18", "stages.2.0.conv1", HE(256 * 9), None),
+    ("imagenet-resnet18", "fc", DEFAULT(512), DEFAULT(512)),
+]
+
+
+@pytest.mark.parametrize(("name", "layer", "weight", "bias"), DRAWN)
+def test_initial_weights_are_drawn_as_in_the_public_code(name, layer, weight, bias):
+    drawn = dict(build(name, num_classes=100).named_parameters())
+    assert drawn[f"{layer}.weight"].std().item() == pytest.approx(weight, rel=0.06)
+    if bias is None:
+        assert f"{layer}.bias" not in drawn
+    else:
+        assert drawn[f"{layer}.bias"].std().item() == pytest.approx(bias, rel=0.25)
 
 
 def test_vgg_refuses_images_that_it_cannot_halve():
