@@ -16,8 +16,8 @@ def check_parameters(namespace: dict[str, Any], /, **allowed: Any) -> None:
 
     namespace: the notebook's globals(); allowed: the values of each parameter. (low, high): a number in this range,
     whole if both bounds are; a list of names: one of them; str: any text; bool: True or False; [list of names] or
-    [(low, high)]: a list of at least one such value; a Setting, such as those of RunConfig: what it allows. Raises
-    ConfigError for a parameter that is missing, unknown or has a wrong value.
+    [(low, high)]: a list of at least one such value; (value, (low, high)): this value or a number in this range.
+    Raises ConfigError for a parameter that is missing, unknown or has a wrong value.
     """
     given = {name: value for name, value in namespace.items() if _is_parameter(name, value)}
     for name in given:
@@ -31,6 +31,10 @@ def check_parameters(namespace: dict[str, Any], /, **allowed: Any) -> None:
             raise ConfigError(
                 f"{name} = {given[name]!r}: must be a list, not a text; papermill takes a list with -y '{name}: [...]'"
             )
+        if isinstance(limits, tuple) and isinstance(limits[1], tuple):
+            also, limits = limits
+            if given[name] == also and type(given[name]) is type(also):
+                continue
         if _setting(limits).check(name, given[name]) == ():
             raise ConfigError(f"{name} = {given[name]!r}: must be a list of at least one value")
     namespace[CHECKED] = True
@@ -42,8 +46,6 @@ def _is_parameter(name: str, value: Any) -> bool:
 
 def _setting(limits: Any) -> Setting[Any]:
     """The Setting for the allowed values of one parameter."""
-    if isinstance(limits, Setting):
-        return limits
     if limits in (str, bool):
         return Setting(limits())
     if isinstance(limits, tuple):

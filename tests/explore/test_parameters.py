@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from ltkd import ConfigError
-from ltkd.config.run_config import SETTINGS
 from ltkd.explore.parameters import check_parameters
 
 ALLOWED = {
@@ -12,7 +11,7 @@ ALLOWED = {
     "methods": [["ce", "kd", "ltkd"]],
     "folder": str,
     "fast": bool,
-    "side": SETTINGS["image_size"],
+    "side": (0, (8, 512)),
 }
 VALID = {
     "epochs": 3,
@@ -21,7 +20,7 @@ VALID = {
     "methods": ["ce", "ltkd"],
     "folder": "runs",
     "fast": True,
-    "side": None,
+    "side": 0,
 }
 
 
@@ -37,6 +36,7 @@ VALID = {
         {"methods": ["kd"]},
         {"fast": False},
         {"side": 8},
+        {"side": 512},
     ],
     ids=str,
 )
@@ -61,7 +61,8 @@ def test_values_in_range_pass(change):
         {"folder": 3},
         {"fast": 1},
         {"side": 4},
-        {"side": 0},
+        {"side": 513},
+        {"side": False},
         {"side": "8"},
         {"methods": "[ce,ltkd]"},
     ],

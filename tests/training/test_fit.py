@@ -580,7 +580,7 @@ ODD_ANSWERS = {  # {name: (answer, message)}
     "map": (lambda z, self, x: z[..., None], r"in evaluation mode. returns \(2, 3, 1\)"),
     "no batch": (lambda z, self, x: z.squeeze(), r"in evaluation mode. returns \(3,\) for 1 images"),
     "error": (lambda z, self, x: z @ z if self.training else z, "in training mode. does not take images of shape"),
-    "nan": (lambda z, self, x: z.log(), "returns nan for images of the test set"),
+    "nan": (lambda z, self, x: z.log(), "returned NaN, inf or only -inf for 2 of 2 images"),
     "dropout": (lambda z, self, x: F.dropout(z, training=True), "other logits for an image alone"),
     "batch norm": (lambda z, self, x: z - z.mean(0) if len(z) > 1 else z, "other logits for an image alone"),
 }
@@ -588,7 +588,7 @@ ODD_ANSWERS = {  # {name: (answer, message)}
 
 @pytest.mark.parametrize(("answer", "message"), ODD_ANSWERS.values(), ids=ODD_ANSWERS)
 def test_a_student_that_would_fail_in_training_or_mislead_is_refused_before(answer, message, tmp_path, dataset):
-    with pytest.raises(ConfigError, match=rf"the student custom:Own-\w+ .*{message}") as error:
+    with pytest.raises((ConfigError, RunError), match=rf"the student custom:Own-\w+ .*{message}") as error:
         fit_quietly(noise_config(method="ce"), tmp_path, student=Own(answer), dataset=dataset)
     assert "\n" not in str(error.value)
     assert [*tmp_path.iterdir()] == []
@@ -599,7 +599,7 @@ def test_the_check_of_a_network_changes_nothing(tmp_path, dataset):
     layers = [nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 3)]
     network, images = nn.Sequential(*layers), torch.randn(2, 1, 8, 8)
     state, draws = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    setup._check_network(network, "student", "own", images, 3)
+    setup._check_network(network, "student own", images, 3, trained=True)
     assert torch.equal(torch.get_rng_state(), draws)
     assert network.training
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
