@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from helpers import other_result
 
 from ltkd import LtkdError, Run, metrics, runs
 from ltkd.explore import recorded, widgets
@@ -183,6 +184,7 @@ def test_different_settings_have_different_names_and_are_not_averaged(store, tmp
     folder = shutil.copytree(run.folder, tmp_path / "other")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {field: value}))
+    other_result(folder)
     settings = list(RunList([run, Run.load(folder)]).table["setting"])
     assert len(set(settings)) == 2 and str(value) in settings[1]
 
@@ -195,6 +197,7 @@ def crossed(store, tmp_path):
             folder = shutil.copytree(run.folder, tmp_path / f"{run.config.seed}{subset}")
             config = json.dumps(run.config.to_dict() | {"subset_seed": subset})
             (folder / "config.json").write_text(config)
+            other_result(folder)
     return tmp_path
 
 
@@ -218,6 +221,7 @@ def test_long_profiles_are_short_in_names_but_stay_different(store, tmp_path):
     for counts in ([90] * 10, [80] * 10, [80] * 9 + [70]):
         folder = shutil.copytree(run.folder, tmp_path / f"{sum(counts)}")
         (folder / "config.json").write_text(json.dumps(run.config.to_dict() | {"profile": counts}))
+        other_result(folder)
         found.append(Run.load(folder))
     assert list(RunList([run, found[0]]).runs) == ["kd exp", "kd 90, 90, 90, …"]
     assert len(set(RunList(found).table["setting"])) == 3
