@@ -6,7 +6,8 @@
 - logits.npz: test logits and labels of the last epoch, and the number of training images per class
 - test.npz: replaces the two files above in an imported run: training images and hits per class, confusion matrix
 - history.parquet: one row per epoch
-- result.json: written last; a run with this file is finished
+- result.json: written last; a run with this file is finished. It holds the digests of all files above but the
+  checkpoint, which has its own: a file that changed later is refused. Runs of older versions have none
 - .claim: lock of the process that trains the run; only while the run is unfinished
 """
 

@@ -52,7 +52,8 @@ def test_what_is_visible_stays(text, shown):
 @every_name
 def test_an_error_is_one_line(name):
     error = LtkdError(f"unknown class {name}")
-    assert str(error) == visible(f"unknown class {name}")
+    assert str(error) == visible(" ".join(f"unknown class {name}".split()))
+    assert not acts(str(error)) and "\n" not in str(error)
     assert error._render_traceback_() == [f"LtkdError: {error}"]
 
 

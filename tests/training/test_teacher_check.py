@@ -46,7 +46,7 @@ ROLLED = [*range(1, 10), 0]
 
 
 def taught(teacher, digits, tmp_path):
-    config = digits_config(method="kd", epochs=1)
+    config = digits_config(method="kd", epochs=1, imbalance_factor=1)
     return ltkd.fit(config, teacher=teacher, dataset=digits, runs=tmp_path, device="cpu", progress=False)
 
 
