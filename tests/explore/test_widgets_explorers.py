@@ -346,7 +346,7 @@ def test_names_in_an_explorer_are_text(explorer, name):
     shown = SHOWING_NAMES[explorer](logits)
     if explorer == "an error":
         shown.panel["which"].value = "b"
-        assert html.escape(visible(name)) in shown.note.value
+        assert html.escape(visible(" ".join(name.split()))) in shown.note.value
     for widget in outside(shown):
         if isinstance(widget, ipywidgets.HTML):
             tags = re.findall("<([^>]*)>", widget.value)
