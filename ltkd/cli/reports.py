@@ -7,12 +7,13 @@ from ..config import RunConfig
 from ..config.recipes import RECIPES
 from ..reproduce.compare import NOT_RUN
 from ..reproduce.cost import number
-from ..runs import shared_subsets
+from ..runs import Run, shared_subsets
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ACCURACIES = ("all", "balanced", "head", "medium", "tail")
+MOST_ROWS = 20
 NAMED = ("dataset", "imbalance_factor", "teacher", "student", "seed")
 PLACE = {"imbalance_factor": "factor", "teacher": "teacher", "student": "student"}
 
@@ -37,6 +38,21 @@ def _role(teaches: bool, classes: object) -> str:
     if isinstance(classes, str):
         return f" (expert, {len(classes.split(','))} classes)"
     return " (teacher)" if teaches else ""
+
+
+def classes(run: Run) -> "tuple[str, pd.DataFrame]":
+    """A title, and a table of the test images of each class after the last epoch: number, precision, recall and F1 in
+    per cent. With more than MOST_ROWS classes, those with the lowest F1."""
+    import pandas as pd
+
+    scores = run.result["per_class"]
+    frame = pd.DataFrame({name: scores[name] for name in ("images", "precision", "recall", "f1")})
+    frame.insert(0, "class", run.result["class_names"])
+    frame.insert(1, "training", run.class_counts)
+    if len(frame) <= MOST_ROWS:
+        return "each class, in per cent of its test images:", frame
+    lowest = frame.sort_values("f1", kind="stable").head(MOST_ROWS)
+    return f"the {MOST_ROWS} of {len(frame)} classes with the lowest F1, in per cent of their test images:", lowest
 
 
 def settings(configs: Sequence[RunConfig], finished: Container[str]) -> list[str]:

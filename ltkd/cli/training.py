@@ -8,7 +8,7 @@ from typing import Any
 from .. import runs
 from .._support import distributed
 from .._support.settings import Setting
-from .._support.terminal import say
+from .._support.terminal import say, say_table
 from ..config import RunConfig
 from ..errors import ConfigError, LtkdError, SweepError
 from ..reproduce import cost
@@ -35,6 +35,10 @@ def train(given: argparse.Namespace) -> None:
         return
     old = " (finished earlier, not trained again)" if run.finished_at < started else ""
     say(f"{run.config.name}{old}: {describe(run)}")
+    if "per_class" in run.result:  # not in runs of version 0.1
+        title, frame = reports.classes(run)
+        say(title)
+        say_table(frame)
     say(f"stored in {run.folder}")
 
 

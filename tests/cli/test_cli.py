@@ -5,13 +5,16 @@ import shutil
 import subprocess
 import sys
 from dataclasses import fields
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from helpers import PROJECT, SHORT_RUN, class_folders, digits_config
+from sklearn.metrics import classification_report
 
 from ltkd import METHODS, Method, Run, RunConfig, datasets, fit, models, runs
 from ltkd.__main__ import main
+from ltkd.cli import reports
 from ltkd.config.recipes import RECIPES
 from ltkd.errors import ConfigError
 from ltkd.methods import option_names
@@ -511,6 +514,28 @@ def test_a_grid_file_that_is_not_there_is_named(tmp_path):
 
 
 # --- table and check-data ---
+
+
+def test_train_prints_each_class_as_scikit_learn_does(store, capsys):
+    run = next(run for run in runs.all_runs(store) if run.config.method == "kd")
+    settings = [
+        f"--{name.replace('_', '-')}={value}" for name, value in (SHORT_RUN | {"seed": run.config.seed}).items()
+    ]
+    assert call("train", "--method", "kd", *settings, "--runs", store) == 0
+    out = capsys.readouterr().out
+    expected = classification_report(run.labels, run.logits.argmax(1), output_dict=True, zero_division=0)
+    for c, (name, images) in enumerate(zip(run.result["class_names"], run.class_counts, strict=True)):
+        scores = [f"{100 * expected[str(c)][score]:.2f}" for score in ("precision", "recall", "f1-score")]
+        assert re.search(rf"^ *{name} +{images} +50 +{' +'.join(scores)}$", out, re.MULTILINE)
+    assert f"balanced {100 * expected['macro avg']['recall']:.2f} %" in out
+
+
+def test_of_many_classes_the_worst_are_printed():
+    scores = {name: list(range(100)) for name in ("images", "precision", "recall", "f1")}
+    result = {"per_class": scores, "class_names": [f"c{i}" for i in range(100)]}
+    title, frame = reports.classes(SimpleNamespace(result=result, class_counts=np.arange(100)))
+    assert "20 of 100 classes with the lowest F1" in title
+    assert frame["class"].tolist() == [f"c{i}" for i in range(20)]
 
 
 def test_the_table_of_means_has_a_row_a_method(store, capsys):
