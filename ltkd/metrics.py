@@ -46,8 +46,8 @@ class Counts(NamedTuple):
 
     def rounded(self) -> dict[str, list[float | None]]:
         """Images, predictions, recall, precision and F1 of each class, for a JSON file: lists of C numbers, in per
-        cent with three digits after the point; None for a class without images."""
-        shares = {name: np.round(getattr(self, name), 3).tolist() for name in ("recall", "precision", "f1")}
+        cent with six digits after the point; None for a class without images."""
+        shares = {name: np.round(getattr(self, name), 6).tolist() for name in ("recall", "precision", "f1")}
         known = {name: [v if v == v else None for v in values] for name, values in shares.items()}
         return {"images": self.images.tolist(), "predicted": self.predicted.tolist(), **known}
 
