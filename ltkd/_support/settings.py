@@ -82,7 +82,8 @@ class Setting(Generic[T]):
             if self.choices and isinstance(word, str) and word not in self.choices:
                 raise unknown(name, word, self.choices)
         allowed = " or ".join(self._words(*kind) for kind in self._kinds)
-        extreme = {type(n) for n in entries if type(n) in SIZES and abs(n) < math.inf and not _computable(type(n), n)}
+        finite = [n for n in entries if type(n) in SIZES and abs(n) < math.inf]
+        extreme = {type(n) for n in finite if self._in_range(n) and not _computable(type(n), n)}
         sizes = "".join(f", {SIZES[kind]}" for kind in extreme)
         raise ConfigError(f"{name} = {shown(value)}: must be {allowed}{sizes}")
 

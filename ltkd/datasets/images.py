@@ -38,6 +38,9 @@ class ImageSet:
         _check_images(self.images)
         object.__setattr__(self, "labels", class_numbers(self.labels, len(self.images)))
 
+    def __repr__(self) -> str:
+        return f"ImageSet({len(self)} images of {self.in_channels} x {self.image_size} x {self.image_size})"
+
     def __len__(self) -> int:
         return len(self.labels)
 
@@ -175,6 +178,11 @@ class LongTailedDataset:
                 f"--image-size (image_size=) does, and to as many channels"
             )
         object.__setattr__(self, "class_counts", self.train.counts(self.num_classes))
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train)} training and {len(self.test)} test images of {self.num_classes} classes"
+        counts = f"{int(self.class_counts.max())} to {int(self.class_counts.min())} training images per class"
+        return f"LongTailedDataset({self.name!r}: {sizes}, {counts}, {self.image_size} x {self.image_size} pixels)"
 
     @classmethod
     def from_arrays(

@@ -10,7 +10,7 @@ from PIL import Image
 from torch.utils.data import Subset, TensorDataset
 
 from ltkd import ConfigError, DataError, RunConfig, fit
-from ltkd.datasets import ImageFiles, ImageSet, LongTailedDataset
+from ltkd.datasets import ImageFiles, ImageSet, LongTailedDataset, load
 from ltkd.training.custom_objects import with_objects
 
 # In most of these, both halves are the same images.
@@ -210,6 +210,12 @@ def test_the_parts_of_a_data_set_are_checked_when_they_are_made(case):
     make, message = PARTS[case]
     with pytest.raises(ConfigError, match=message):
         make()
+
+
+def test_a_data_set_shows_its_sizes_and_not_its_pixels():
+    data = load("digits", imbalance_factor=20)
+    assert repr(data.test) == "ImageSet(500 images of 1 x 8 x 8)"
+    assert "417 training and 500 test images of 10 classes, 124 to 6 training images per class" in repr(data)
 
 
 @pytest.mark.parametrize("kind", ["a list", "int32", "uint8", "a tensor"])
