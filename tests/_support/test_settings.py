@@ -129,7 +129,7 @@ def test_a_value_becomes_the_type_of_its_setting():
 
 @pytest.mark.parametrize("value", [1e-40, 1e300])
 def test_the_size_of_numbers_is_named_only_where_it_is_the_reason(value):
-    with pytest.raises(ConfigError, match="must be a number from 0.1 to 9$"):
+    with pytest.raises(ConfigError, match=r"must be a number from 0\.1 to 9$"):
         replace(NUMBER, default=0.5, low=0.1, high=9.0).check("name", value)
 
 
