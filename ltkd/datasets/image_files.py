@@ -61,6 +61,10 @@ class ImageFiles:
         indices = torch.as_tensor(indices).cpu()
         return ImageFiles(self.paths[indices.numpy()], self.labels[indices], self.image_size, self.white)
 
+    def with_labels(self, labels: Tensor) -> "ImageFiles":
+        """The same files with other labels (N,)."""
+        return ImageFiles(self.paths, labels, self.image_size, self.white)
+
     def counts(self, num_classes: int) -> Tensor:
         """Images of each class: LongTensor (num_classes,)."""
         return torch.bincount(self.labels, minlength=num_classes)

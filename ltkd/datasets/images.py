@@ -59,6 +59,10 @@ class ImageSet:
         indices = torch.as_tensor(indices)
         return ImageSet(self.images[indices], self.labels[indices])
 
+    def with_labels(self, labels: Tensor) -> "ImageSet":
+        """The same images with other labels (N,)."""
+        return ImageSet(self.images, labels)
+
     def to(self, device: torch.device | str) -> "ImageSet":
         """The same images and labels on `device`."""
         return ImageSet(self.images.to(device), self.labels.to(device))

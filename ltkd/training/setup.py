@@ -388,7 +388,7 @@ def _only(dataset: LongTailedDataset, classes: Sequence[int]) -> LongTailedDatas
     for half in ("train", "test"):
         images = getattr(dataset, half)
         chosen = images.subset((numbers[images.labels] >= 0).nonzero().squeeze(1))
-        halves[half] = replace(chosen, labels=numbers[chosen.labels])
+        halves[half] = chosen.with_labels(numbers[chosen.labels])
     names = tuple(dataset.class_names[c] for c in classes)
     return replace(dataset, **halves, class_names=names, whole=dataset.train)
 

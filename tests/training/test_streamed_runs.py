@@ -51,6 +51,12 @@ def test_side_by_side_too_processes_decode_the_images(root, tmp_path):
     assert np.array_equal(alone.logits, together.logits)
 
 
+def test_an_expert_on_some_classes_learns_from_images_on_disk(root, tmp_path):
+    run = train(root, tmp_path, method="ce", teacher=None, classes=(2, 0), epochs=1)
+    assert run.class_counts.tolist() == [TRAINING[2], TRAINING[0]]
+    assert run.result["class_names"] == ["cat", "ant"] and run.labels.tolist() == [1] * TEST + [0] * TEST
+
+
 @pytest.mark.slow
 def test_a_run_on_images_on_disk_is_the_same_whoever_decodes_them(root, tmp_path):
     alone, helped = (train(root, tmp_path / str(workers), workers) for workers in (0, 2))
