@@ -98,9 +98,14 @@ def killed(folder, jobs, whom, moment):
     wait_until(lambda: not living(child.pid))
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """The runs, trained without a stop."""
+    return sweep(CONFIGS, runs=tmp_path_factory.mktemp("whole"), device="cpu", progress=False, report=None)
+
+
 @pytest.mark.parametrize(("jobs", "whom"), [(1, "parent"), (2, "parent"), (2, "worker"), (2, "both")])
-def test_what_is_killed_goes_on_to_the_same_bytes_and_leaves_no_process(tmp_path, jobs, whom):
-    whole = sweep(CONFIGS, runs=tmp_path / "whole", device="cpu", progress=False, report=None)
+def test_what_is_killed_goes_on_to_the_same_bytes_and_leaves_no_process(tmp_path, whole, jobs, whom):
     for moment in np.random.default_rng().uniform(-6, 3, size=KILLS):
         killed(tmp_path, jobs, whom, moment)
     last = start(tmp_path, jobs)

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,32 +307,6 @@ def test_ctrl_c_side_by_side_begins_no_further_run(tmp_path):
     assert child.returncode == 130
     assert len([*tmp_path.glob("runs/*/config.json")]) == 2
     assert len([*tmp_path.glob("runs/*/checkpoint.pt")]) == 2
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="reads Linux's /proc")
-def test_workers_end_with_the_process_that_started_them(tmp_path):
-    command = [sys.executable, "-m", "ltkd", "sweep", "--method", "ce", "--seed", "0", "1", "--epochs", "10000"]
-    child = subprocess.Popen([*command, "--jobs", "2", "--quiet", "--runs", tmp_path])
-    started = time.monotonic()
-    while len([*tmp_path.glob("*/config.json")]) < 2 and time.monotonic() - started < 120:
-        time.sleep(0.1)
-    threads = Path(f"/proc/{child.pid}/task").iterdir()
-    children = [pid for thread in threads for pid in (thread / "children").read_text().split()]
-    assert len([pid for pid in children if runs_still(pid)]) >= 2
-    child.kill()
-    child.wait()
-    while time.monotonic() - started < 180 and any(map(runs_still, children)):
-        time.sleep(0.1)
-    assert not [pid for pid in children if runs_still(pid)]
-
-
-def runs_still(pid):
-    """Whether a process is there, and not only its exit code."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split(") ")[1][0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # --- what fails ---

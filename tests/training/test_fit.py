@@ -3,7 +3,6 @@ import errno
 import os
 import random
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import PROJECT, about, digits_config, other_result, random_dataset
+from helpers import about, digits_config, other_result, random_dataset
 from PIL import Image
 from prepared import prepared
 from sklearn.metrics import classification_report
@@ -283,33 +282,6 @@ def test_ctrl_c_while_the_teacher_trains_keeps_the_teacher(tmp_path, checkpoint_
     with pytest.raises(Interrupted, match="-ce-"):
         fit_quietly(config, tmp_path / "stopped", callbacks=[stop_after(2, "ce")])
     assert contents(fit_quietly(config, tmp_path / "stopped")) == contents(whole)
-
-
-@pytest.mark.slow
-def test_a_run_that_is_killed_goes_on_to_the_same_bytes(tmp_path, checkpoint_every_epoch):
-    config = digits_config(method="ltkd", epochs=8, seed=5)
-    whole = fit_quietly(config, tmp_path / "whole")
-    script = (
-        "import sys, time; from helpers import digits_config; from ltkd import fit; "
-        "from ltkd.training import fit as training; "
-        "training.CHECKPOINT_SECONDS = 0; "
-        "fit(digits_config(method='ltkd', epochs=8, seed=5), runs=sys.argv[1], device='cpu', progress=False, "
-        "callbacks=[lambda config, history: time.sleep(0.3 * (config.method == 'ltkd'))])"
-    )
-    child = subprocess.Popen([sys.executable, "-c", script, tmp_path / "killed"], cwd=PROJECT / "tests")
-    checkpoint = tmp_path / "killed" / config.name / "checkpoint.pt"
-    try:
-        while not checkpoint.exists() and child.poll() is None:
-            time.sleep(0.01)
-        time.sleep(np.random.default_rng().uniform(0, 0.5))
-    finally:
-        child.kill()
-    assert child.wait() == -signal.SIGKILL
-    assert not Run.open(config, tmp_path / "killed").finished
-    epochs = []
-    resumed = fit_quietly(config, tmp_path / "killed", callbacks=[lambda _, history: epochs.append(len(history))])
-    assert epochs[0] > 1
-    assert contents(resumed) == contents(whole)
 
 
 def test_a_damaged_checkpoint_says_what_to_remove(tmp_path, checkpoint_every_epoch):
