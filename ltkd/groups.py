@@ -9,7 +9,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from .errors import ConfigError
+from .errors import ConfigError, shown
 
 RANK_NAMES = {1: ("all",), 2: ("head", "tail"), 3: ("head", "medium", "tail")}
 SHOT_NAMES = ("many", "medium", "few")
@@ -35,7 +35,10 @@ class ClassGroups:
                 f"{len(self.names)} group names need the group numbers 0 to {len(self.names) - 1}, each used by at "
                 f"least one class; index holds {sorted(set(index.tolist()))}"
             )
-        object.__setattr__(self, "names", tuple(self.names))
+        names = tuple(self.names)
+        if len(set(names)) < len(names) or ("all" in names and len(names) > 1):
+            raise ConfigError(f"group names {names}: must all differ, and 'all' may only name one group of all classes")
+        object.__setattr__(self, "names", names)
         object.__setattr__(self, "index", index.long())
 
     @classmethod
@@ -53,7 +56,7 @@ class ClassGroups:
         >>> groups.index.tolist()
         [2, 0, 0, 1, 2]
         """
-        counts = torch.as_tensor(class_counts)
+        counts = counts_per_class(class_counts)
         n_classes = len(counts)
         n_groups = min(3, n_classes) if n_groups is None else n_groups
         if not 1 <= n_groups <= n_classes:
@@ -67,7 +70,7 @@ class ClassGroups:
         class_counts: (C,), each at least 1.
         Raises: ConfigError if a count is below 1, or if n_groups is not between 1 and the number of distinct counts.
         """
-        counts = torch.as_tensor(class_counts)
+        counts = counts_per_class(class_counts)
         if not (counts >= 1).all():
             raise ConfigError("class_counts holds a count below 1: drop the classes that have no images")
         drops = -counts.sort(descending=True).values.double().log().diff()
@@ -85,7 +88,7 @@ class ClassGroups:
 
         class_counts: (C,). The definition of OLTR and BKD (section 5.1). A group without classes is left out.
         """
-        counts = torch.as_tensor(class_counts)
+        counts = counts_per_class(class_counts)
         shots = torch.ones(len(counts), dtype=torch.long)
         shots[counts > many] = 0
         shots[counts < few] = 2
@@ -116,6 +119,17 @@ class ClassGroups:
     def to(self, device: torch.device | str) -> Self:
         """The same groups with their index on `device`."""
         return type(self)(self.names, self.index.to(device))
+
+
+def counts_per_class(class_counts: ArrayLike | Tensor) -> Tensor:
+    """Training images of each class as a tensor (C,). Raises: ConfigError unless they are C numbers of at least 0."""
+    try:
+        counts = torch.as_tensor(class_counts)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ConfigError(f"class_counts = {shown(class_counts)}: must be one number per class") from error
+    if counts.ndim != 1 or not len(counts) or counts.is_complex() or not ((counts >= 0) & (counts < torch.inf)).all():
+        raise ConfigError(f"class_counts = {shown(counts.tolist())}: must be (C,) numbers of at least 0, one per class")
+    return counts
 
 
 def _sizes(n_classes: int, n_groups: int) -> list[int]:

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from .decomposition import check_temperature
 from .errors import ConfigError
-from .groups import ClassGroups
+from .groups import ClassGroups, counts_per_class
 
 Array = NDArray[Any]
 Floats = NDArray[np.float64]
@@ -68,13 +69,16 @@ def count(logits: Array, labels: Array) -> Counts:
 
 
 def checked(logits: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
-    """Both as arrays. Raises ConfigError unless logits are (N, C) numbers with N >= 1, without NaN and +inf, and labels
-    are (N,) integers from 0 to C - 1. A masked class may have the logit -inf."""
-    logits, labels = np.asarray(logits), np.asarray(labels)
-    if logits.ndim != 2 or not logits.size or labels.shape != logits.shape[:1]:
+    """Both as arrays. Raises ConfigError unless logits are (N, C) numbers with N >= 1, without NaN, +inf and rows of
+    nothing but -inf, and labels are (N,) integers from 0 to C - 1. A masked class may have the logit -inf."""
+    try:
+        logits, labels = np.asarray(logits), np.asarray(labels)
+    except (TypeError, ValueError, RuntimeError) as error:  # such as ragged lists, bfloat16, or tensors with a gradient
+        raise ConfigError(f"logits and labels must be arrays of numbers ({error}); convert tensors first") from error
+    if logits.dtype.kind not in "biuf" or logits.ndim != 2 or not logits.size or labels.shape != logits.shape[:1]:
         raise ConfigError(
-            f"logits of shape {logits.shape} and labels of shape {labels.shape}: give logits (N, C) and labels (N,) of "
-            f"the same N images, at least one"
+            f"logits {logits.dtype} of shape {logits.shape} and labels of shape {labels.shape}: give logits (N, C) and "
+            f"labels (N,) of the same N images, at least one"
         )
     if labels.dtype.kind not in "iu":
         raise ConfigError(
@@ -86,10 +90,11 @@ def checked(logits: ArrayLike, labels: ArrayLike) -> tuple[Array, Array]:
             f"labels lie between {low} and {high}, but logits of {classes} classes need labels from 0 to "
             f"{classes - 1}; drop images without a label"
         )
-    broken = int((np.isnan(logits) | (logits == np.inf)).any(1).sum())
+    broken = int((~(logits.max(1) < np.inf) | (logits.max(1) == -np.inf)).sum())  # the maximum of NaN is NaN
     if broken:
         raise ConfigError(
-            f"the logits of {broken} of {len(logits)} images hold NaN or +inf: the network has no answer there"
+            f"the logits of {broken} of {len(logits)} images hold NaN, +inf or nothing but -inf: the network has no "
+            f"answer there"
         )
     return logits, labels
 
@@ -119,8 +124,23 @@ def _plain_accuracy(counts: Counts) -> float:
 
 def group_means(per_class: Floats, groups: ClassGroups) -> dict[str, float | None]:
     """Mean of a value per class (C,) over the classes of each group: {name: ...}. NaN is left out; None if all are."""
-    index = groups.index.numpy()
+    index = _index_of(groups, len(per_class))
     return {name: mean_known(per_class[index == g]) for g, name in enumerate(groups.names)}
+
+
+def _index_of(groups: ClassGroups, n_classes: int) -> Array:
+    """The group of each class (C,). Raises ConfigError for groups of another number of classes."""
+    if groups.n_classes != n_classes:
+        raise ConfigError(f"the groups are of {groups.n_classes} classes, but the logits of {n_classes}")
+    return groups.index.numpy()
+
+
+def _counts_of(class_counts: ArrayLike, n_classes: int) -> Array:
+    """The class counts (C,). Raises ConfigError for counts of another number of classes."""
+    counts = counts_per_class(class_counts).numpy()
+    if len(counts) != n_classes:
+        raise ConfigError(f"class_counts are of {len(counts)} classes, but the logits of {n_classes}")
+    return counts
 
 
 def mean_known(values: Floats) -> float | None:
@@ -146,6 +166,7 @@ def scores(counts: Counts, class_counts: ArrayLike) -> dict[str, float | None]:
     tail: mean accuracy of the classes of a third by rank (LTKD, section 4.1). many_shot, medium_shot, few_shot: the
     same by training images (BKD, section 5.1). Classes without test images are left out; None for a group of such.
     """
+    class_counts = _counts_of(class_counts, len(counts.images))
     shots = group_means(counts.recall, ClassGroups.by_shots(class_counts))
     return {
         "all": _plain_accuracy(counts),
@@ -189,7 +210,7 @@ def group_confusion(logits: Array, labels: Array, groups: ClassGroups) -> Floats
     """Share predicted as each group, as mean over the classes of each true group: (G, G), rows are true groups and sum
     to one; all zeros for a group without images."""
     shares = confusion(logits, labels)
-    to_group = np.eye(groups.n_groups)[groups.index.numpy()]
+    to_group = np.eye(groups.n_groups)[_index_of(groups, len(shares))]
     tested = to_group * np.any(shares, axis=1, keepdims=True)
     means: Floats = tested.T @ shares @ to_group / np.maximum(tested.sum(0), 1)[:, None]
     return means
@@ -197,6 +218,7 @@ def group_confusion(logits: Array, labels: Array, groups: ClassGroups) -> Floats
 
 def softmax(logits: ArrayLike, temperature: float = 1.0) -> Floats:
     """Probabilities (N, C), in float64."""
+    check_temperature(temperature)
     scaled = np.asarray(logits, dtype=np.float64) / temperature
     scaled -= scaled.max(1, keepdims=True)
     exponentials = np.exp(scaled)
@@ -250,7 +272,7 @@ def calibration_by_group(
     logits, labels = checked(logits, labels)
     probabilities = softmax(logits, temperature)
     confidence, correct = probabilities.max(1), probabilities.argmax(1) == labels
-    group, weights = groups.index.numpy()[labels], 1 / np.bincount(labels)[labels]
+    group, weights = _index_of(groups, logits.shape[1])[labels], 1 / np.bincount(labels)[labels]
     found = {"all": _calibration(confidence, correct, np.ones(len(labels)), n_bins)}
     for g, name in enumerate(groups.names):
         if (of := group == g).any():
@@ -279,7 +301,7 @@ def bias_slope(logits: Array, labels: Array, class_counts: ArrayLike, *, tempera
     training images. A perfect classifier has 0 on any test set.
     """
     found, known = mean_probability(logits, labels, temperature=temperature), np.unique(labels)
-    return prior_slope(found[known], np.asarray(class_counts)[known])
+    return prior_slope(found[known], _counts_of(class_counts, len(found))[known])
 
 
 def prior_slope(mean_probability: ArrayLike, class_counts: ArrayLike) -> float:
@@ -287,7 +309,8 @@ def prior_slope(mean_probability: ArrayLike, class_counts: ArrayLike) -> float:
 
     Classes without training images are left out.
     """
-    counts, probability = np.asarray(class_counts), np.asarray(mean_probability)
+    probability = np.asarray(mean_probability)
+    counts = _counts_of(class_counts, len(probability))
     counts, probability = counts[counts > 0], probability[counts > 0]
     if len(np.unique(counts)) < 2:
         return float("nan")
@@ -301,8 +324,9 @@ def from_most_to_fewest(class_counts: ArrayLike) -> NDArray[np.intp]:
 
 def sorted_confusion(logits: Array, labels: Array, class_counts: ArrayLike) -> Floats:
     """`confusion` with the classes from most to fewest training images (BKD, Fig. 2): (C, C)."""
-    order = from_most_to_fewest(class_counts)
-    return confusion(logits, labels)[np.ix_(order, order)]
+    shares = confusion(logits, labels)
+    order = from_most_to_fewest(_counts_of(class_counts, len(shares)))
+    return shares[np.ix_(order, order)]
 
 
 def accuracy_by_size(logits: Array, labels: Array, class_counts: Array, n_bins: int = 10) -> tuple[Floats, Floats]:
@@ -311,7 +335,9 @@ def accuracy_by_size(logits: Array, labels: Array, class_counts: Array, n_bins: 
     Returns two (n_bins,) arrays, from most to fewest: the geometric mean of the training images of the classes in a
     bin, and the mean of their accuracies in per cent.
     """
-    accuracy, order = per_class_accuracy(logits, labels), from_most_to_fewest(class_counts)
+    accuracy = per_class_accuracy(logits, labels)
+    class_counts = _counts_of(class_counts, len(accuracy))
+    order = from_most_to_fewest(class_counts)
     order = order[~np.isnan(accuracy[order])]  # classes without test images have no accuracy
     bins = np.array_split(order, min(n_bins, len(order)))
     logs = np.log(np.maximum(class_counts, 1))

@@ -127,3 +127,16 @@ def test_a_partition_of_ones_own_knows_its_sizes():
     groups = ClassGroups(["x", "y"], torch.tensor([1, 0, 1, 1], dtype=torch.int32))
     assert (groups.names, groups.sizes, groups.n_classes, groups.n_groups) == (("x", "y"), (1, 3), 4, 2)
     assert groups.index.dtype == torch.int64
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("all", "tail")])
+def test_names_that_would_hide_a_score_are_refused(names):
+    with pytest.raises(ConfigError, match="must all differ, and 'all' may only name"):
+        ClassGroups(names, torch.tensor([0, 0, 1]))
+
+
+@pytest.mark.parametrize("counts", [[[1, 2], [3, 4]], [1, float("nan"), 2], [1, -1], "abc", [], [1j, 2], 3])
+@pytest.mark.parametrize("groups", [ClassGroups.by_rank, ClassGroups.by_shots, lambda c: ClassGroups.by_gaps(c, 1)])
+def test_what_are_no_counts_is_refused(groups, counts):
+    with pytest.raises(ConfigError, match="class_counts = "):
+        groups(counts)

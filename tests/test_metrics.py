@@ -124,8 +124,10 @@ TAKES_LABELS = {
     "accuracy_by_size": lambda logits, labels: metrics.accuracy_by_size(logits, labels, COUNTS),
 }
 NO_ANSWERS = {
-    "NaN": (np.full((2, 5), np.nan), [0, 1], "2 of 2 images hold NaN or +inf"),
+    "NaN": (np.full((2, 5), np.nan), [0, 1], "2 of 2 images hold NaN, +inf or"),
     "+inf": (np.array([[np.inf, 0, 0, 0, 0], [1, 0, 0, 0, 0]]), [0, 1], "1 of 2 images"),
+    "only masked classes": (np.array([[-np.inf] * 5, [1, 0, 0, 0, 0]]), [0, 1], "1 of 2 images"),
+    "complex logits": (np.zeros((2, 5), dtype=complex), [0, 1], "logits complex128"),
     "no label": (np.zeros((2, 5)), [0, -1], "between -1 and 0"),
     "label too high": (np.zeros((2, 5)), [0, 5], "from 0 to 4"),
     "labels as numbers with a point": (np.zeros((2, 5)), [0.0, 1.0], "float64"),
@@ -133,6 +135,21 @@ NO_ANSWERS = {
     "fewer labels": (np.zeros((2, 5)), [0], "labels of shape"),
     "no images": (np.zeros((0, 5)), [], "at least one"),
 }
+
+
+@pytest.mark.parametrize("metric", sorted(set(TAKES_LABELS) - {"confusion", "expected_calibration_error"}))
+@pytest.mark.parametrize("classes", [3, 6])
+def test_counts_and_groups_of_other_classes_are_refused(metric, classes):
+    logits, labels = np.eye(classes)[[0, 1, 2]], np.arange(3)
+    with pytest.raises(ConfigError, match=rf"of 5 classes, but the logits of {classes}"):
+        TAKES_LABELS[metric](logits, labels)
+
+
+@pytest.mark.parametrize("temperature", [0, -1, np.nan])
+def test_a_temperature_without_a_softmax_is_refused(answers, temperature):
+    for metric in (metrics.calibration_by_group, metrics.bias_slope):
+        with pytest.raises(ConfigError, match="temperature = "):
+            metric(*answers, GROUPS if metric is metrics.calibration_by_group else COUNTS, temperature=temperature)
 
 
 @pytest.mark.parametrize("metric", TAKES_LABELS)

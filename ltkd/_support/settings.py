@@ -76,7 +76,7 @@ class Setting(Generic[T]):
             return cast(T, None)
         for kind, entry in self._kinds:
             if self._fits(kind, entry, plain):
-                return cast(T, kind(plain) if entry is None else tuple(map(entry, plain)))
+                return cast(T, _without_sign(kind(plain)) if entry is None else tuple(map(entry, plain)))
         entries = plain if isinstance(plain, list | tuple) else [plain]
         for word in entries:
             if self.choices and isinstance(word, str) and word not in self.choices:
@@ -161,6 +161,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, str):
         return str.__str__(value)
     return [_plain(entry) for entry in value] if isinstance(value, list | tuple) else value
+
+
+def _without_sign(value: Any) -> Any:
+    """-0.0 as 0.0, which is the same setting; any other value itself."""
+    return 0.0 if isinstance(value, float) and value == 0 else value
 
 
 def _computable(kind: type, number: float) -> bool:

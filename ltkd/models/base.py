@@ -175,8 +175,15 @@ def last_map_of(features: FeatureOutput) -> Tensor:
 
 
 def copied(network: nn.Module) -> nn.Module:
-    """A copy of a network with all its hooks: deepcopy leaves out those of parameters."""
-    new = copy.deepcopy(network)
+    """A copy of a network with all its hooks: deepcopy leaves out those of parameters. Raises ConfigError if an
+    attribute cannot be copied."""
+    try:
+        new = copy.deepcopy(network)
+    except Exception as error:  # locks, open files, and tensors that were computed with a gradient
+        raise ConfigError(
+            f"a {type(network).__name__} cannot be copied ({error}); remove such attributes, or leave them out in "
+            f"__deepcopy__"
+        ) from error
     for own, original in zip(new.parameters(), network.parameters(), strict=True):
         for hook in (original._backward_hooks or {}).values():
             own.register_hook(hook)

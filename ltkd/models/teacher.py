@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import ConfigError, shown
 from .base import FeatureOutput, features_of
 
 
@@ -25,6 +25,12 @@ class Teacher(nn.Module):
 
     def __init__(self, network: nn.Module, *, class_names: Sequence[str]) -> None:
         super().__init__()
+        if not isinstance(network, nn.Module):
+            raise ConfigError(f"Teacher({shown(network)}): must be a torch module: images -> logits")
+        if isinstance(class_names, str) or not isinstance(class_names, Sequence):
+            raise ConfigError(
+                f"class_names = {shown(class_names)}: must be a list of names, one per output of the teacher"
+            )
         self.network, self.class_names = network, tuple(map(str, class_names))
         if twice := sorted({name for name in self.class_names if self.class_names.count(name) > 1}):
             raise ConfigError(f"class_names of the teacher: {twice[0]!r} is there twice; give one name per output")
@@ -46,13 +52,20 @@ class Teacher(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Images (B, channels, side, side) -> logits (B, C)."""
-        logits: Tensor = self.network(x)
-        return logits[:, self.order]
+        return self._ordered(self.network(x))
 
     def features(self, x: Tensor) -> FeatureOutput:
         """The features of the network, with the logits of `forward`."""
         output = features_of(self.network, x)
-        return output._replace(logits=output.logits[:, self.order])
+        return output._replace(logits=self._ordered(output.logits))
+
+    def _ordered(self, logits: Tensor) -> Tensor:
+        if logits.shape[1:] != self.order.shape:
+            raise ConfigError(
+                f"the teacher returns {tuple(logits.shape)} for {len(logits)} images, but has {len(self.order)} "
+                f"class_names; name each output, in its order"
+            )
+        return logits[:, self.order]
 
 
 def _some(names: Sequence[str], n: int = 3) -> str:

@@ -221,7 +221,14 @@ class Run:
             network = models.copied(unwrapped(network))  # the method may change the module
         with own_randomness("cpu", 0):  # layers that the method adds start random, until the weights are loaded
             network = self._wrapped(network, self.config)
-        network.load_state_dict(self.read("student.safetensors", load_tensors))
+        weights = self.read("student.safetensors", load_tensors)
+        try:
+            network.load_state_dict(weights)
+        except RuntimeError as error:
+            name = type(network).__name__
+            raise RunError(
+                f"the weights of {self.config.name} do not fit this {name}; pass one like that of the run: {error}"
+            ) from error
         return network
 
     def _wrapped(self, network: nn.Module, config: RunConfig) -> nn.Module:

@@ -4,7 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .. import datasets
 from .._support.fingerprint import network_fingerprint, tensors_fingerprint, unwrapped
@@ -35,10 +37,14 @@ def with_objects(
         ("dataset", dataset, datasets.LongTailedDataset),
     ):
         if value is not None and not isinstance(value, kind):
+            name = f"; a name belongs in the config: RunConfig.make({role}={shown(value)})"
             raise ConfigError(
-                f"{role}= must be your own {kind.__name__}, got {shown(value)}; a name belongs in the config: "
-                f"RunConfig.make({role}={shown(value)})"
+                f"{role}= must be your own {kind.__name__}, an object and not its class, got {shown(value)}"
+                + (name if isinstance(value, str) else "")
             )
+    for role, module in (("teacher", teacher), ("student", student)):
+        if module is not None:
+            _check_module(role, unwrapped(module))
     config = config if dataset is None else config.for_own_data()
     names: dict[str, Any] = {}
     if teacher is not None:
@@ -67,6 +73,17 @@ def _check_as_it_is(config: RunConfig) -> None:
                 f"{name} = {value!r} has no effect on dataset=, which is used as it is; remove it, and make the data "
                 f"set with it: datasets.load(..., imbalance_factor=, profile=, image_size=, seed=)"
             )
+
+
+def _check_module(role: str, module: nn.Module) -> None:
+    """Raise ConfigError for a module without values, and for one of TorchScript, which cannot be frozen or trained."""
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ConfigError(f"the {role} is a TorchScript module; pass the module that it was made from")
+    for name, value in (*module.named_parameters(), *module.named_buffers()):
+        if is_lazy(value):
+            raise ConfigError(f"{name} of the {role} has no shape yet; call the {role} on a batch of images first")
+        if value.is_meta:
+            raise ConfigError(f"{name} of the {role} has no values (device meta); load its weights first")
 
 
 def _module_name(module: nn.Module) -> str:

@@ -127,6 +127,10 @@ def test_a_value_becomes_the_type_of_its_setting():
                 assert [type(entry) for entry in found] == [type(entry) for entry in expected]
 
 
+def test_zero_has_no_sign():
+    assert str(NUMBER.check("name", -0.0)) == "0.0"
+
+
 @pytest.mark.parametrize("value", [1e-40, 1e300])
 def test_the_size_of_numbers_is_named_only_where_it_is_the_reason(value):
     with pytest.raises(ConfigError, match=r"must be a number from 0\.1 to 9$"):

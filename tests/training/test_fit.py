@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from dataclasses import replace
@@ -247,7 +248,7 @@ def test_a_folder_is_another_data_set_if_an_image_that_it_uses_is_another(tmp_pa
     assert (fit_quietly(config, tmp_path / "runs").folder != first.folder) == another
 
 
-@pytest.mark.parametrize("objects", [{"teacher": "resnet8"}, {"dataset": "digits"}, {"student": {}}])
+@pytest.mark.parametrize("objects", [{"teacher": "resnet8"}, {"dataset": "digits"}, {"student": "resnet8"}])
 def test_a_name_where_an_object_belongs_is_answered_with_where_it_goes(tmp_path, objects):
     with pytest.raises(ConfigError, match=r"RunConfig\.make"):
         fit_quietly(digits_config(method="kd"), tmp_path, **objects)
@@ -575,6 +576,43 @@ def test_the_check_of_a_network_changes_nothing(tmp_path, dataset):
     assert torch.equal(torch.get_rng_state(), draws)
     assert network.training
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
+
+
+def locked():
+    network = small_network()
+    network.lock = threading.Lock()
+    return network
+
+
+def with_a_computed_tensor():
+    network = small_network()
+    network.last = network[1].weight * 2
+    return network
+
+
+NO_MODULES = {
+    "a class": (lambda: nn.Linear, "an object and not its class"),
+    "TorchScript": (lambda: torch.jit.script(small_network()), "is a TorchScript module; pass the module"),
+    "lazy": (lambda: nn.Sequential(nn.Flatten(), nn.LazyLinear(3)), "has no shape yet; call the student on a batch"),
+    "meta": (lambda: small_network().to("meta"), "has no values"),
+    "a lock": (locked, "cannot be copied"),
+    "a computed tensor": (with_a_computed_tensor, "cannot be copied"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_MODULES)
+@pytest.mark.filterwarnings("ignore:`torch.jit")
+def test_a_module_that_cannot_be_trained_is_refused(tmp_path, dataset, kind):
+    make, message = NO_MODULES[kind]
+    with pytest.raises(ConfigError, match=message):
+        fit_quietly(noise_config(method="ce"), tmp_path, student=make(), dataset=dataset)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_weights_of_another_network_are_told_in_one_line(tmp_path, dataset):
+    run = fit_quietly(noise_config(method="ce"), tmp_path, student=small_network(), dataset=dataset)
+    with pytest.raises(RunError, match="do not fit this Sequential; pass one like that of the run"):
+        run.model(small_network(4))
 
 
 WRAPPERS = {

@@ -1,6 +1,7 @@
 """A teacher that was handed over is scored, and what is wrong with it is said, before it teaches."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -114,6 +115,22 @@ def test_a_teacher_that_names_its_classes_teaches_the_same_in_any_order(order, d
 def test_names_of_other_classes_are_refused(names, problem, digits, tmp_path):
     with pytest.raises(ltkd.ConfigError, match=problem):
         taught(Teacher(NearestMean(digits), class_names=names), digits, tmp_path)
+
+
+def test_each_output_of_a_teacher_needs_a_name(digits, tmp_path):
+    with pytest.raises(ltkd.ConfigError, match=r"returns .*, 10.* but has 9 class_names"):
+        taught(Teacher(NearestMean(digits), class_names=digits.class_names[:9]), without_nine(digits), tmp_path)
+    for names in (3, "0123456789", None):
+        with pytest.raises(ltkd.ConfigError, match="must be a list of names"):
+            Teacher(NearestMean(digits), class_names=names)
+    with pytest.raises(ltkd.ConfigError, match="must be a torch module"):
+        Teacher("resnet8", class_names=digits.class_names)
+
+
+def without_nine(data):
+    halves = {half: getattr(data, half) for half in ("train", "test")}
+    kept = {half: images.subset((images.labels < 9).nonzero()[:, 0]) for half, images in halves.items()}
+    return replace(data, **kept, class_names=data.class_names[:9])
 
 
 def test_the_sample_takes_the_classes_in_turn(digits):
