@@ -24,6 +24,7 @@ from torch import Tensor
 from .._support.fingerprint import digest
 from .._support.storage import write_bytes
 from ..errors import ConfigError, DataError
+from .arrays import renumbered
 from .cache import cached
 from .decoding import decode, decode_all
 from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
@@ -131,7 +132,7 @@ def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | 
     train, test = map(_rows, halves)
     names = train.names or tuple(str(c) for c in range(int(train.labels.max(initial=0)) + 1))
     if train.names and test.names:
-        test = test._replace(labels=_renumbered(test.labels, test.names, names, halves[1][0]))
+        test = test._replace(labels=renumbered(test.labels, test.names, names, str(halves[1][0])))
     for half in (train, test):
         if half.labels.max(initial=0) >= len(names):
             raise DataError(
@@ -165,7 +166,7 @@ def _rows(files: list[Path]) -> _Rows:
         image_column, label_column = _columns(file, table.column_names)
         numbers, own_names = _labels(file, table[label_column]), _class_names(table.schema, label_column)
         names = names or own_names
-        labels.append(_renumbered(numbers, own_names, names, file) if own_names and names else numbers)
+        labels.append(renumbered(numbers, own_names, names, str(file)) if own_names and names else numbers)
         images += [row["bytes"] or b"" for row in table[image_column].to_pylist()]
         called += [f"image {i} of {file}" for i in range(len(table))]
     return _Rows(images, called, np.concatenate(labels), names)
@@ -176,17 +177,6 @@ def _labels(file: Path, column: pa.ChunkedArray) -> np.ndarray:
     if not pa.types.is_integer(column.type) or column.null_count or (len(column) and pc.min(column).as_py() < 0):
         raise DataError(f"{file} has labels that are not whole numbers from 0 on; remove images without a class")
     return column.to_numpy().astype(np.int64)
-
-
-def _renumbered(labels: np.ndarray, own_names: tuple[str, ...], names: tuple[str, ...], file: Path) -> np.ndarray:
-    """The labels of a file that names the classes `own_names`, as numbers of `names`."""
-    if own_names == names or not len(labels):
-        return labels
-    if strangers := sorted(set(own_names) - set(names)):
-        raise DataError(f"{file} has a class {strangers[0]!r}, which the first training file does not name")
-    if int(labels.max()) >= len(own_names):
-        raise DataError(f"{file} has labels outside of 0 to {len(own_names) - 1}, for which it has no names")
-    return np.array([names.index(name) for name in own_names])[labels]
 
 
 def _first_image_bytes(file: Path) -> int:
