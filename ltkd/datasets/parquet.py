@@ -1,8 +1,8 @@
 """Images and labels in parquet files, in the layout of the Hugging Face hub: read, and written by `pack-data`.
 
 train-*.parquet and test-*.parquet (or valid-*.parquet) lie in one folder, up to two levels below the named one. A row
-is an image: a column `img` or `image` of encoded bytes, and a column `fine_label` or `label` of class numbers. The
-class names stand in the metadata.
+is an image: a column `img` or `image` of encoded bytes, plain or as the field `bytes` of a struct, and a column
+`fine_label` or `label` of class numbers, whose names stand in the metadata, or of class names.
 """
 
 import io
@@ -167,9 +167,24 @@ def _rows(files: list[Path]) -> _Rows:
         numbers, own_names = _labels(file, table[label_column]), _class_names(table.schema, label_column)
         names = names or own_names
         labels.append(renumbered(numbers, own_names, names, str(file)) if own_names and names else numbers)
-        images += [row["bytes"] or b"" for row in table[image_column].to_pylist()]
+        images += _images(file, table[image_column])
         called += [f"image {i} of {file}" for i in range(len(table))]
     return _Rows(images, called, np.concatenate(labels), names)
+
+
+def _images(file: Path, column: pa.ChunkedArray | pa.Array) -> list[bytes]:
+    """The encoded images of a file. Raises DataError for a column of another kind, and for rows without an image."""
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise DataError(
+            f"{file} has images of the type {column.type}; needed are the bytes of image files, such as of PNG, "
+            f"plain or as the field `bytes` of a struct"
+        )
+    if column.null_count:
+        first = pc.index(pc.is_null(column), True).as_py()
+        raise DataError(f"{column.null_count} images of {file} are null, first image {first}; remove these rows")
+    return column.to_pylist()
 
 
 def _labels(file: Path, column: pa.ChunkedArray) -> np.ndarray:
@@ -184,9 +199,12 @@ def _first_image_bytes(file: Path) -> int:
     with _readable(file):
         packed = pq.ParquetFile(file)
         image_column, _ = _columns(file, packed.schema_arrow.names)
-        rows = [row for batch in packed.iter_batches(1, row_groups=[0], columns=[image_column]) for row in batch[0]][:1]
-    images = [decode(io.BytesIO(row["bytes"].as_py()), f"image 0 of {file}", None) for row in rows]
-    return sum(3 * image.width * image.height for image in images)
+        batch = next(packed.iter_batches(1, columns=[image_column]), None)
+    if batch is None:
+        return 0
+    [first] = _images(file, batch.column(0))
+    image = decode(io.BytesIO(first), f"image 0 of {file}", None)
+    return 3 * image.width * image.height
 
 
 def _count_rows(file: Path) -> int:

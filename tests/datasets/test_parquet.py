@@ -91,6 +91,42 @@ def test_parquet_files_without_a_test_half_say_so(root):
         load("cifar100", root=root)
 
 
+def rewritten(file, change, column="img", kind=None):
+    """The file with the values of one column changed."""
+    table = pq.read_table(file)
+    values = pa.array(change(table[column].to_pylist()), kind)
+    pq.write_table(table.set_column(table.column_names.index(column), column, values), file)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize("image_size", [None, 16])
+def test_images_may_be_plain_bytes(root, kind, image_size):
+    place = write_parquet(root / "pets")
+    expected = load(place, image_size=image_size)
+    for file in place.iterdir():
+        rewritten(file, lambda rows: [row["bytes"] for row in rows], kind=kind)
+    assert torch.equal(load(place, image_size=image_size).train.images, expected.train.images)
+
+
+NO_IMAGES = {
+    "null": (lambda rows: [None, rows[1], None, *rows[3:]], r"2 images of .*train.* are null, first image 0; remove"),
+    "null bytes": (lambda rows: [*rows[:4], {"bytes": None, "path": "4.png"}], "1 images of .* null, first image 4"),
+    "plain null": (lambda rows: [row["bytes"] for row in rows[:4]] + [None], "1 images of .* null, first image 4"),
+    "all null": (lambda rows: [None] * 5, "images of the type null; needed are the bytes of image files"),
+    "paths": (lambda rows: [row["path"] for row in rows], "images of the type string; needed are the bytes"),
+    "pixels": (lambda rows: [[0, 255]] * 5, "images of the type list.*; needed are the bytes"),
+}
+
+
+@pytest.mark.parametrize("image_size", [None, 16])
+@pytest.mark.parametrize("case", NO_IMAGES)
+def test_rows_without_an_image_are_told_in_one_sentence(root, case, image_size):
+    change, message = NO_IMAGES[case]
+    rewritten(next(write_parquet(root / "pets").glob("train*")), change)
+    with pytest.raises(DataError, match=message):
+        load(root / "pets", image_size=image_size)
+
+
 @pytest.mark.parametrize("columns", [{"image_column": "pixels"}, {"label_column": "klass"}])
 def test_parquet_files_with_other_columns_say_which_are_needed(root, columns):
     write_parquet(root / "cifar100", **columns)
@@ -263,7 +299,7 @@ def test_labels_that_are_no_classes_are_told(root, label):
 def test_all_damaged_rows_are_told_at_once(root):
     file = next(write_parquet(root / "pets").glob("train*"))
     rows = pq.read_table(file).to_pylist()
-    rows[1]["img"]["bytes"], rows[3]["img"]["bytes"] = b"", None
+    rows[1]["img"]["bytes"], rows[3]["img"]["bytes"] = b"", b"?"
     pq.write_table(pa.Table.from_pylist(rows), file)
     with pytest.raises(DataError, match=r"2 of 7 images are damaged: image 1 of .*image 3 of "):
         load(root / "pets")
