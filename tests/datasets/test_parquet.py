@@ -288,11 +288,38 @@ def test_labels_follow_the_names_of_their_own_file(root):
         load(place)
 
 
-@pytest.mark.parametrize("label", [-1, None, 0.5])
-def test_labels_that_are_no_classes_are_told(root, label):
-    place = write_parquet(root / "pets")
-    pq.write_table(parquet_table([0, 1, label]), place / "train-00000-of-00001.parquet")
-    with pytest.raises(DataError, match="labels that are not whole numbers"):
+NO_LABELS = {
+    "below 0": ([0, 1, -1], r"a label -1; labels run from 0 on"),
+    "null": ([0, None, None], r"2 labels of .*train.* are null, first label 1; remove"),
+    "null text": (["cat", "dog", None], r"1 labels of .*train.* are null, first label 2; remove"),
+    "halves": ([0, 1, 0.5], r"labels of the type double; needed are whole numbers .*astype\(int\)"),
+    "truth": ([True, False], r"labels of the type bool; needed are whole numbers"),
+    "lists": ([[0], [1]], r"labels of the type list.*; needed are whole numbers"),
+    "texts in one half only": (["cat", "dog"], "labels by number and by name"),
+}
+
+
+@pytest.mark.parametrize("case", NO_LABELS)
+def test_labels_that_are_no_classes_are_told(root, case):
+    place, (labels, message) = write_parquet(root / "pets"), NO_LABELS[case]
+    pq.write_table(parquet_table(labels), place / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=message):
+        load(place)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())], ids=str)
+def test_labels_that_are_texts_name_the_classes(root, kind):
+    place = write_parquet(root / "pets", train=["dog", "cat", "dog"], test=["dog", "eel", "cat"])
+    (place / "train-00000-of-00001.parquet").rename(place / "train-00000-of-00002.parquet")
+    pq.write_table(parquet_table(["eel", "bat", "eel"], first=10), place / "train-00001-of-00002.parquet")
+    pq.write_table(parquet_table(["bat", "eel", "dog", "cat"], first=20), place / "test-00000-of-00001.parquet")
+    for file in place.iterdir():
+        rewritten(file, lambda labels: labels, "fine_label", kind)
+    data = load(place, profile="as-is")
+    assert data.class_names == ("bat", "cat", "dog", "eel")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([2, 1, 2, 3, 0, 3], [0, 3, 2, 1])
+    pq.write_table(parquet_table(["bat", "emu"], first=20), place / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="class 'emu', which is not among the class names"):
         load(place)
 
 
