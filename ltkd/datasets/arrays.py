@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import Subset
 
-from ..errors import ConfigError
+from ..errors import ConfigError, DataError
 from .decoding import eight_bits, is_deep, rgb, upright, white_of
 
 CHANNELS = (1, 3)
@@ -63,6 +64,47 @@ def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[l
     if names is None:
         names = [str(label) for label in range(1 + max(int(labels.max(initial=0)) for labels in rows))]
     return rows, tuple(names)
+
+
+def renumbered(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str], found: str) -> np.ndarray:
+    """Labels (N,) that count in `own_names`, as numbers in `names`, those of the training images.
+
+    found: in words, where the labels are. Raises DataError for a label without a name, and for an image of a class that
+    is not in `names`.
+
+    >>> renumbered(np.array([0, 1, 1]), ["cat", "ant"], ["ant", "bee", "cat"], "the test half").tolist()
+    [2, 0, 0]
+    """
+    if tuple(own_names) == tuple(names) or not len(labels):
+        return labels
+    if labels.min() < 0 or labels.max() >= len(own_names):
+        raise DataError(f"{found} has labels outside of 0 to {len(own_names) - 1}, for which it has no names")
+    if strangers := sorted({own_names[label] for label in np.unique(labels)} - set(names)):
+        raise DataError(
+            f"{found} has images of a class {strangers[0]!r}, which is not among the class names of the training "
+            f"images; remove them, or name the class alike in both"
+        )
+    label_of = {name: label for label, name in enumerate(names)}
+    return np.array([label_of.get(name, -1) for name in own_names])[labels]
+
+
+def renumbered_test(train: Any, test: Any, labels: Any) -> Any:
+    """The labels of the torch dataset `test`, in the order of `train.classes` where both datasets name their classes.
+
+    Labels that are names themselves, and those of datasets without names, stay as they are.
+    """
+    names, own_names = (_classes(dataset) for dataset in (train, test))
+    if names is None or own_names is None or (numbers := _plain(labels)).dtype.kind == "U":
+        return labels
+    return renumbered(numbers, own_names, names, "the test half")
+
+
+def _classes(dataset: Any) -> Sequence[str] | None:
+    """The names by label of a torch dataset, or of that it is a Subset of; None without any."""
+    while isinstance(dataset, Subset):
+        dataset = dataset.dataset
+    names = getattr(dataset, "classes", None)
+    return names if isinstance(names, list | tuple) else None
 
 
 def _listed(images: Any) -> Iterable[Any]:

@@ -9,7 +9,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from ..errors import DataError
+from .arrays import renumbered
 
 
 class Half(NamedTuple):
@@ -52,10 +55,8 @@ def listed(train_file: Path, test_file: Path, folders: Sequence[Path], hint: str
         if not each.paths:
             raise DataError(f"{each.file} names not a single image; write one a line: `path class`")
     label_of, names = _classes(train)
-    if strangers := set(test.classes) - set(label_of):
-        path, stranger = next((p, c) for p, c in zip(test.paths, test.classes, strict=True) if c in strangers)
-        raise DataError(f"{test_file}: {path} is of class {stranger!r}, but {train_file} has no image of that class")
-    first, second = (Half(_located(x, folders, hint), [label_of[c] for c in x.classes]) for x in (train, test))
+    first = Half(_located(train, folders, hint), [label_of[c] for c in train.classes])
+    second = Half(_located(test, folders, hint), _test_labels(test, train, label_of))
     found = f"the lists {train_file.name} and {test_file.name} in {train_file.parent}"
     return Listing(first, second, names, found)
 
@@ -114,6 +115,20 @@ def _names(train: _List, label_of: dict[str, int]) -> tuple[str, ...]:
         return tuple(str(label) for label in range(len(label_of)))
     shared = len(os.path.commonpath(set(folders)))
     return tuple(folder[shared:].lstrip("/") for _, folder in sorted(pairs, key=lambda pair: label_of[pair[0]]))
+
+
+def _test_labels(test: _List, train: _List, label_of: dict[str, int]) -> list[int]:
+    """The labels of the test images: by the names of their classes where both lists name all; else as written."""
+    by_label = {label: train.names.get(c) for c, label in label_of.items()}
+    names = [by_label[label] or "" for label in range(len(by_label))]
+    if all(names) and len(set(names)) == len(names) and set(test.classes) <= set(test.names):
+        ids = {c: number for number, c in enumerate(test.names)}
+        numbers = np.array([ids[c] for c in test.classes])
+        return renumbered(numbers, list(test.names.values()), names, str(test.file)).tolist()
+    if strangers := set(test.classes) - set(label_of):
+        path, stranger = next((p, c) for p, c in zip(test.paths, test.classes, strict=True) if c in strangers)
+        raise DataError(f"{test.file}: {path} is of class {stranger!r}, but {train.file} has no image of that class")
+    return [label_of[c] for c in test.classes]
 
 
 def _located(one: _List, folders: Sequence[Path], hint: str) -> list[str]:

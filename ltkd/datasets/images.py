@@ -240,10 +240,12 @@ class LongTailedDataset:
         """A data set of two torch datasets, of which each item is an image and its label, as in torchvision.
 
         Each item is read once, so random transforms are not repeated: leave them out, and also a normalisation.
-        class_names: default: `train.classes` if there, else the labels. All else as in from_arrays.
+        class_names: default: `train.classes` if there, else the labels. Where `test.classes` has the names in another
+        order, the test labels are renumbered. All else as in from_arrays.
         """
         items = [arrays.items(dataset) for dataset in (train, test)]
         (images, labels), (test_images, test_labels) = items
+        test_labels = arrays.renumbered_test(train, test, test_labels)
         names = class_names if class_names is not None else getattr(train, "classes", None)
         return cls.from_arrays(
             images, labels, test_images, test_labels, class_names=names, name=name, image_size=image_size

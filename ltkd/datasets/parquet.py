@@ -1,14 +1,14 @@
 """Images and labels in parquet files, in the layout of the Hugging Face hub: read, and written by `pack-data`.
 
 train-*.parquet and test-*.parquet (or valid-*.parquet) lie in one folder, up to two levels below the named one. A row
-is an image: a column `img` or `image` of encoded bytes, and a column `fine_label` or `label` of class numbers. The
-class names stand in the metadata.
+is an image: a column `img` or `image` of encoded bytes, plain or as the field `bytes` of a struct, and a column
+`fine_label` or `label` of class numbers, whose names stand in the metadata, or of class names.
 """
 
 import io
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -24,8 +24,10 @@ from torch import Tensor
 from .._support.fingerprint import digest
 from .._support.storage import write_bytes
 from ..errors import ConfigError, DataError
+from .arrays import renumbered
 from .cache import cached
 from .decoding import decode, decode_all
+from .image_lists import composed
 from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
 from .inspection import facts_of, inspect, notes_on, refuse_faults, white_of_all
 from .repeats import Contents, repeats
@@ -119,19 +121,24 @@ def _check_shards(files: list[Path]) -> None:
 
 
 class _Rows(NamedTuple):
-    """One half: each image as its bytes, what it is called in a sentence, and its label; the names of the classes."""
+    """One half: each image as its bytes, what it is called in a sentence, and its label; the names of the classes.
+
+    texts: whether there are labels that are texts.
+    """
 
     images: list[bytes]
     called: list[str]
     labels: np.ndarray
     names: tuple[str, ...] | None
+    texts: bool
 
 
 def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | None) -> Source:
     train, test = map(_rows, halves)
+    _check_alike(place, [(train.texts, train.names), (test.texts, test.names)])
     names = train.names or tuple(str(c) for c in range(int(train.labels.max(initial=0)) + 1))
     if train.names and test.names:
-        test = test._replace(labels=_renumbered(test.labels, test.names, names, halves[1][0]))
+        test = test._replace(labels=renumbered(test.labels, test.names, names, str(halves[1][0])))
     for half in (train, test):
         if half.labels.max(initial=0) >= len(names):
             raise DataError(
@@ -157,36 +164,71 @@ def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | 
 
 
 def _rows(files: list[Path]) -> _Rows:
-    """The images of several files, numbered as the first file that names its classes does."""
-    images, called, labels, names = list[bytes](), list[str](), [np.zeros(0, np.int64)], None
+    """The images of several files. Labels that are texts are numbered in the order of the alphabet, others as the first
+    file that names its classes does."""
+    images, called, parts = list[bytes](), list[str](), []
     for file in files:
         with _readable(file):
             table = pq.read_table(file)
         image_column, label_column = _columns(file, table.column_names)
-        numbers, own_names = _labels(file, table[label_column]), _class_names(table.schema, label_column)
-        names = names or own_names
-        labels.append(_renumbered(numbers, own_names, names, file) if own_names and names else numbers)
-        images += [row["bytes"] or b"" for row in table[image_column].to_pylist()]
+        labels, texts = _labels(file, table[label_column])
+        own_names = _class_names(table.schema, label_column) if texts is None else texts
+        parts.append((file, labels, texts, own_names))
+        images += _images(file, table[image_column])
         called += [f"image {i} of {file}" for i in range(len(table))]
-    return _Rows(images, called, np.concatenate(labels), names)
+    _check_alike(files[0].parent, [(texts is not None, own_names) for _, _, texts, own_names in parts])
+    if all(texts is not None for _, _, texts, _ in parts):
+        names: tuple[str, ...] | None = tuple(sorted({name for _, _, texts, _ in parts for name in texts or ()}))
+    else:
+        names = next((own_names for *_, own_names in parts if own_names), None)
+    numbered = [renumbered(y, own or names, names, str(file)) if names else y for file, y, _, own in parts]
+    return _Rows(images, called, np.concatenate(numbered), names, any(texts is not None for _, _, texts, _ in parts))
 
 
-def _labels(file: Path, column: pa.ChunkedArray) -> np.ndarray:
-    """The labels of a file (N,). Raises DataError unless they are whole numbers from 0 on."""
-    if not pa.types.is_integer(column.type) or column.null_count or (len(column) and pc.min(column).as_py() < 0):
-        raise DataError(f"{file} has labels that are not whole numbers from 0 on; remove images without a class")
-    return column.to_numpy().astype(np.int64)
+def _check_alike(place: Path, parts: Sequence[tuple[bool, tuple[str, ...] | None]]) -> None:
+    """Raise DataError if the labels of one part are texts, and those of another numbers without names."""
+    if any(texts for texts, _ in parts) and any(names is None for _, names in parts):
+        raise DataError(f"the parquet files in {place} have labels by number and by name; write all of them in one way")
 
 
-def _renumbered(labels: np.ndarray, own_names: tuple[str, ...], names: tuple[str, ...], file: Path) -> np.ndarray:
-    """The labels of a file that names the classes `own_names`, as numbers of `names`."""
-    if own_names == names or not len(labels):
-        return labels
-    if strangers := sorted(set(own_names) - set(names)):
-        raise DataError(f"{file} has a class {strangers[0]!r}, which the first training file does not name")
-    if int(labels.max()) >= len(own_names):
-        raise DataError(f"{file} has labels outside of 0 to {len(own_names) - 1}, for which it has no names")
-    return np.array([names.index(name) for name in own_names])[labels]
+def _images(file: Path, column: pa.ChunkedArray | pa.Array) -> list[bytes]:
+    """The encoded images of a file. Raises DataError for a column of another kind, and for rows without an image."""
+    if pa.types.is_struct(column.type) and column.type.get_field_index("bytes") >= 0:
+        column = pc.struct_field(column, "bytes")
+    if not (pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type)):
+        raise DataError(
+            f"{file} has images of the type {column.type}; needed are the bytes of image files, such as of PNG, "
+            f"plain or as the field `bytes` of a struct"
+        )
+    _refuse_nulls(file, column, "image")
+    return column.to_pylist()
+
+
+def _refuse_nulls(file: Path, column: pa.ChunkedArray | pa.Array, what: str) -> None:
+    if column.null_count:
+        first = pc.index(pc.is_null(column), True).as_py()
+        raise DataError(f"{column.null_count} {what}s of {file} are null, first {what} {first}; remove these rows")
+
+
+def _labels(file: Path, column: pa.ChunkedArray) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """The labels of a file (N,), and the names of the classes where the labels are texts.
+
+    Raises DataError unless they are texts or whole numbers from 0 on, one an image.
+    """
+    _refuse_nulls(file, column, "label")
+    if pa.types.is_dictionary(column.type):  # as pandas writes a categorical column
+        column = column.cast(column.type.value_type)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        names, labels = np.unique(np.array([composed(name) for name in column.to_pylist()], str), return_inverse=True)
+        return labels, tuple(names.tolist())
+    if not pa.types.is_integer(column.type):
+        raise DataError(
+            f"{file} has labels of the type {column.type}; needed are whole numbers from 0 on, to which "
+            f"`table[column].astype(int)` of pandas converts, or the names of the classes as texts"
+        )
+    if len(column) and (lowest := pc.min(column).as_py()) < 0:
+        raise DataError(f"{file} has a label {lowest}; labels run from 0 on; remove images without a class")
+    return column.to_numpy().astype(np.int64), None
 
 
 def _first_image_bytes(file: Path) -> int:
@@ -194,9 +236,12 @@ def _first_image_bytes(file: Path) -> int:
     with _readable(file):
         packed = pq.ParquetFile(file)
         image_column, _ = _columns(file, packed.schema_arrow.names)
-        rows = [row for batch in packed.iter_batches(1, row_groups=[0], columns=[image_column]) for row in batch[0]][:1]
-    images = [decode(io.BytesIO(row["bytes"].as_py()), f"image 0 of {file}", None) for row in rows]
-    return sum(3 * image.width * image.height for image in images)
+        batch = next(packed.iter_batches(1, columns=[image_column]), None)
+    if batch is None:
+        return 0
+    [first] = _images(file, batch.column(0))
+    image = decode(io.BytesIO(first), f"image 0 of {file}", None)
+    return 3 * image.width * image.height
 
 
 def _count_rows(file: Path) -> int:

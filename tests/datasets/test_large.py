@@ -202,6 +202,18 @@ def test_inaturalist_2018_is_read_from_its_own_annotations(root, names, expected
     assert sorted(zip(shades(data.train), data.train.labels.tolist(), strict=True))[2:4] == [(40, 0), (60, 1)]
 
 
+def test_test_annotations_follow_their_own_categories(root):
+    (rows, tests), place = inaturalist_rows(root), root / "inaturalist2018"
+    (place / "train2018.json").write_text(annotations(rows, ("Abies alba", "Acer rubrum")))
+    swapped = [(path, 1 - label) for path, label in tests]
+    (place / "val2018.json").write_text(annotations(swapped, ("Acer rubrum", "Abies alba")))
+    test = load("inaturalist2018", root=root, image_size=16).test
+    assert sorted(zip(shades(test), test.labels.tolist(), strict=True)) == [(100, 0), (120, 1)]
+    (place / "val2018.json").write_text(annotations(tests, ("Acer rubrum", "Alnus incana")))
+    with pytest.raises(DataError, match=r"val2018.json has images of a class 'Alnus incana', which is not among"):
+        load("inaturalist2018", root=root, image_size=16)
+
+
 @pytest.mark.parametrize("damage", ["{", "[]", '{"images": []}'])
 def test_damaged_annotations_are_named(root, damage):
     for half, rows in zip(("train", "val"), inaturalist_rows(root), strict=True):

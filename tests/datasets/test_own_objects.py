@@ -111,14 +111,14 @@ class Pairs:
 
     classes = ("ant", "bee", "cat")
 
-    def __init__(self, images):
-        self.images = images
+    def __init__(self, images, labels=LABELS, classes=classes):
+        self.images, self.labels, self.classes = images, labels, classes
 
     def __len__(self):
         return len(self.images)
 
     def __getitem__(self, i):
-        return self.images[i], int(LABELS[i])
+        return self.images[i], self.labels[i]
 
 
 @pytest.mark.parametrize("images", [IMAGES["PIL images"], IMAGES["floats up to 1"]], ids=["PIL", "ToTensor"])
@@ -132,6 +132,24 @@ def test_a_torch_data_set_is_taken_with_its_class_names(images):
 def test_a_tensor_dataset_is_taken():
     tensors = TensorDataset(NCHW, torch.from_numpy(LABELS))
     assert torch.equal(LongTailedDataset.from_torch(tensors, tensors).train.images, NCHW)
+
+
+IN_ANOTHER_ORDER = {  # of the test half: labels and classes
+    "numbers": ((LABELS + 1) % 3, ["cat", "ant", "bee"]),
+    "one-hot": (np.eye(3)[(LABELS + 1) % 3], ["cat", "ant", "bee"]),
+    "a name more, without images": (LABELS + 1, ["eel", "ant", "bee", "cat"]),
+    "names": (np.array(["ant", "bee", "cat"])[LABELS], ["cat", "ant", "bee"]),
+    "no order of its own": (LABELS, None),
+}
+
+
+@pytest.mark.parametrize("wrapped", [False, True], ids=["itself", "Subset"])
+@pytest.mark.parametrize("case", IN_ANOTHER_ORDER)
+def test_the_labels_of_a_torch_data_set_follow_its_own_class_names(case, wrapped):
+    test = Pairs(NCHW, *IN_ANOTHER_ORDER[case])
+    labels = LABELS if case != "names" else IN_ANOTHER_ORDER[case][0]
+    data = LongTailedDataset.from_torch(Pairs(NCHW, labels), Subset(test, range(6)) if wrapped else test)
+    assert (data.class_names, data.test.labels.tolist()) == (("ant", "bee", "cat"), LABELS.tolist())
 
 
 # --- what cannot ---
@@ -169,6 +187,18 @@ REFUSED = {
         "class 'eel'",
     ),
     "names and numbers": (lambda: LongTailedDataset.from_arrays(NHWC, NUMBERS["names"], NHWC, LABELS), "in one way"),
+    "a class unknown in training": (
+        lambda: LongTailedDataset.from_torch(Pairs(NCHW), Pairs(NCHW, classes=["cat", "eel", "ant"])),
+        "the test half has images of a class 'eel', which is not among the class names of the training images",
+    ),
+    "a class that the test half does not name": (
+        lambda: LongTailedDataset.from_torch(Pairs(NCHW), Pairs(NCHW, LABELS % 2, ["bee", "ant"])),
+        "class 'cat' has no test images",
+    ),
+    "a label without a name": (
+        lambda: LongTailedDataset.from_torch(Pairs(NCHW), Pairs(NCHW, LABELS - 1, ["cat", "ant", "bee"])),
+        "the test half has labels outside of 0 to 2",
+    ),
     "an endless data set": (lambda: LongTailedDataset.from_torch(iter(NHWC), iter(NHWC)), "cannot be read"),
     "items of one": (lambda: LongTailedDataset.from_torch(list(NCHW[:, :1, 0, 0]), [1]), "cannot be read"),
 }

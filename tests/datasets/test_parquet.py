@@ -91,6 +91,42 @@ def test_parquet_files_without_a_test_half_say_so(root):
         load("cifar100", root=root)
 
 
+def rewritten(file, change, column="img", kind=None):
+    """The file with the values of one column changed."""
+    table = pq.read_table(file)
+    values = pa.array(change(table[column].to_pylist()), kind)
+    pq.write_table(table.set_column(table.column_names.index(column), column, values), file)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary()], ids=str)
+@pytest.mark.parametrize("image_size", [None, 16])
+def test_images_may_be_plain_bytes(root, kind, image_size):
+    place = write_parquet(root / "pets")
+    expected = load(place, image_size=image_size)
+    for file in place.iterdir():
+        rewritten(file, lambda rows: [row["bytes"] for row in rows], kind=kind)
+    assert torch.equal(load(place, image_size=image_size).train.images, expected.train.images)
+
+
+NO_IMAGES = {
+    "null": (lambda rows: [None, rows[1], None, *rows[3:]], r"2 images of .*train.* are null, first image 0; remove"),
+    "null bytes": (lambda rows: [*rows[:4], {"bytes": None, "path": "4.png"}], "1 images of .* null, first image 4"),
+    "plain null": (lambda rows: [row["bytes"] for row in rows[:4]] + [None], "1 images of .* null, first image 4"),
+    "all null": (lambda rows: [None] * 5, "images of the type null; needed are the bytes of image files"),
+    "paths": (lambda rows: [row["path"] for row in rows], "images of the type string; needed are the bytes"),
+    "pixels": (lambda rows: [[0, 255]] * 5, "images of the type list.*; needed are the bytes"),
+}
+
+
+@pytest.mark.parametrize("image_size", [None, 16])
+@pytest.mark.parametrize("case", NO_IMAGES)
+def test_rows_without_an_image_are_told_in_one_sentence(root, case, image_size):
+    change, message = NO_IMAGES[case]
+    rewritten(next(write_parquet(root / "pets").glob("train*")), change)
+    with pytest.raises(DataError, match=message):
+        load(root / "pets", image_size=image_size)
+
+
 @pytest.mark.parametrize("columns", [{"image_column": "pixels"}, {"label_column": "klass"}])
 def test_parquet_files_with_other_columns_say_which_are_needed(root, columns):
     write_parquet(root / "cifar100", **columns)
@@ -245,23 +281,52 @@ def test_labels_follow_the_names_of_their_own_file(root):
     table = parquet_table([0, 1, 1], names=("dog", "cat"), first=15)
     pq.write_table(table, place / "test-00000-of-00001.parquet")
     assert load(place).test.labels.tolist() == [1, 0, 0]
+    pq.write_table(parquet_table([0, 1], names=("dog", "cat", "eel"), first=15), place / "test-00000-of-00001.parquet")
+    assert load(place).test.labels.tolist() == [1, 0]
     pq.write_table(parquet_table([0, 1], names=("dog", "eel")), place / "test-00000-of-00001.parquet")
-    with pytest.raises(DataError, match="class 'eel', which the first training file does not name"):
+    with pytest.raises(DataError, match="class 'eel', which is not among the class names"):
         load(place)
 
 
-@pytest.mark.parametrize("label", [-1, None, 0.5])
-def test_labels_that_are_no_classes_are_told(root, label):
-    place = write_parquet(root / "pets")
-    pq.write_table(parquet_table([0, 1, label]), place / "train-00000-of-00001.parquet")
-    with pytest.raises(DataError, match="labels that are not whole numbers"):
+NO_LABELS = {
+    "below 0": ([0, 1, -1], r"a label -1; labels run from 0 on"),
+    "null": ([0, None, None], r"2 labels of .*train.* are null, first label 1; remove"),
+    "null text": (["cat", "dog", None], r"1 labels of .*train.* are null, first label 2; remove"),
+    "halves": ([0, 1, 0.5], r"labels of the type double; needed are whole numbers .*astype\(int\)"),
+    "truth": ([True, False], r"labels of the type bool; needed are whole numbers"),
+    "lists": ([[0], [1]], r"labels of the type list.*; needed are whole numbers"),
+    "texts in one half only": (["cat", "dog"], "labels by number and by name"),
+}
+
+
+@pytest.mark.parametrize("case", NO_LABELS)
+def test_labels_that_are_no_classes_are_told(root, case):
+    place, (labels, message) = write_parquet(root / "pets"), NO_LABELS[case]
+    pq.write_table(parquet_table(labels), place / "train-00000-of-00001.parquet")
+    with pytest.raises(DataError, match=message):
+        load(place)
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.large_string(), pa.dictionary(pa.int8(), pa.string())], ids=str)
+def test_labels_that_are_texts_name_the_classes(root, kind):
+    place = write_parquet(root / "pets", train=["dog", "cat", "dog"], test=["dog", "eel", "cat"])
+    (place / "train-00000-of-00001.parquet").rename(place / "train-00000-of-00002.parquet")
+    pq.write_table(parquet_table(["eel", "bat", "eel"], first=10), place / "train-00001-of-00002.parquet")
+    pq.write_table(parquet_table(["bat", "eel", "dog", "cat"], first=20), place / "test-00000-of-00001.parquet")
+    for file in place.iterdir():
+        rewritten(file, lambda labels: labels, "fine_label", kind)
+    data = load(place, profile="as-is")
+    assert data.class_names == ("bat", "cat", "dog", "eel")
+    assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([2, 1, 2, 3, 0, 3], [0, 3, 2, 1])
+    pq.write_table(parquet_table(["bat", "emu"], first=20), place / "test-00000-of-00001.parquet")
+    with pytest.raises(DataError, match="class 'emu', which is not among the class names"):
         load(place)
 
 
 def test_all_damaged_rows_are_told_at_once(root):
     file = next(write_parquet(root / "pets").glob("train*"))
     rows = pq.read_table(file).to_pylist()
-    rows[1]["img"]["bytes"], rows[3]["img"]["bytes"] = b"", None
+    rows[1]["img"]["bytes"], rows[3]["img"]["bytes"] = b"", b"?"
     pq.write_table(pa.Table.from_pylist(rows), file)
     with pytest.raises(DataError, match=r"2 of 7 images are damaged: image 1 of .*image 3 of "):
         load(root / "pets")
