@@ -9,6 +9,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from .decoding import eight_bits, is_deep, rgb, upright, white_of
+from .image_files import numbered
 
 CHANNELS = (1, 3)
 LABELS = "labels must be whole numbers from 0 on, one-hot rows (N, C), or names, one an image"
@@ -61,7 +62,7 @@ def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[l
     if any(labels.dtype.kind == "U" for labels in rows):
         raise ConfigError("the labels of one half are names, those of the other numbers; write both in one way")
     if names is None:
-        names = [str(label) for label in range(1 + max(int(labels.max(initial=0)) for labels in rows))]
+        names = numbered(rows, "the arrays")
     return rows, tuple(names)
 
 

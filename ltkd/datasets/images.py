@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -308,7 +309,8 @@ def _check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"class_names = {names!r:.60}: must be one text a class")
     if len(names) < 2:
         raise ConfigError(f"class_names = {tuple(names)}: a data set needs two classes or more")
-    if double := next((name for i, name in enumerate(names) if name in names[:i]), None):
+    double = next((name for name, classes in Counter(names).items() if classes > 1), None)
+    if double is not None:
         raise ConfigError(f"two classes are called {double!r}; give each class a name of its own")
 
 

@@ -26,6 +26,7 @@ from .._support.storage import write_bytes
 from ..errors import ConfigError, DataError
 from .cache import cached
 from .decoding import decode, decode_all
+from .image_files import numbered
 from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
 from .inspection import facts_of, inspect, notes_on, refuse_faults, white_of_all
 from .repeats import Contents, repeats
@@ -129,7 +130,7 @@ class _Rows(NamedTuple):
 
 def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | None) -> Source:
     train, test = map(_rows, halves)
-    names = train.names or tuple(str(c) for c in range(int(train.labels.max(initial=0)) + 1))
+    names = train.names or numbered([train.labels], place)
     if train.names and test.names:
         test = test._replace(labels=_renumbered(test.labels, test.names, names, halves[1][0]))
     for half in (train, test):

@@ -156,6 +156,11 @@ REFUSED = {
     "a label of -1": (lambda: made(labels=LABELS - 1), "from -1 to 1"),
     "too few labels": (lambda: made(labels=LABELS[:5]), "6 images with labels"),
     "more labels than names": (lambda: made(class_names=["a", "b"]), "label 2, but 2 classes"),
+    "a label far beyond the images": (lambda: made(labels=LABELS * 10**12), "arrays is 2000000000000, but 6 training"),
+    "a test label far beyond the images": (
+        lambda: LongTailedDataset.from_arrays(NHWC, LABELS, NHWC, LABELS * 10**12),
+        "arrays is 2000000000000, but 6 training",
+    ),
     "two classes of one name": (lambda: made(class_names=["a", "b", "a"]), "two classes are called 'a'"),
     "one class": (lambda: made(labels=LABELS * 0), "two classes or more"),
     "an empty class": (lambda: made(class_names="abcd"), "one text a class"),
@@ -180,6 +185,21 @@ def test_what_cannot_be_converted_is_refused_in_one_sentence(case):
     with pytest.raises((ConfigError, DataError), match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_the_names_of_many_classes_are_checked_at_once():
+    class Name(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+    names = [Name(c) for c in range(500)]
+    with pytest.raises(ConfigError, match="two classes are called '7'"):
+        made(class_names=[*names, Name(7)])
+    assert Name.compared < 1000
 
 
 def image_set(images=NCHW, labels=LABELS):
