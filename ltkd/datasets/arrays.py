@@ -1,7 +1,7 @@
 """Images and labels in the forms that callers have: arrays, tensors, PIL images, one-hot rows, names."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -31,17 +31,19 @@ def items(dataset: Any) -> tuple[list[Any], list[Any]]:
 def pictures(halves: Sequence[Any]) -> tuple[list[list[Image.Image]], tuple[str, ...]]:
     """The images of each half as 8-bit PIL images, all of them grey or all in RGB, and a note on what was scaled.
 
-    Raises ConfigError for what are no images, and for values without a range.
+    Raises ConfigError for what are no images, for values without a range, and for halves that differ in white.
     """
     read = [[_array(image) for image in _listed(half)] for half in halves]
-    deep = [image for half in read for image in half if image.dtype not in (np.uint8, np.bool)]
-    white, notes = 1.0, tuple[str, ...]()
-    if deep:
-        low, high = float(np.min([x.min() for x in deep])), float(np.max([x.max() for x in deep]))
-        try:
-            white = white_of(low, high)
-        except ValueError as error:
-            raise ConfigError(f"{error}; give the images before they are normalised") from error
+    deep = [[image for image in half if image.dtype not in (np.uint8, np.bool)] for half in read]
+    ranges = [_range(some or images) for some, images in zip(deep, read, strict=True) if images]
+    if len({each.white for each in ranges}) > 1:
+        shown = [f"{each.low:g} to {each.high:g} (white: {each.white:g})" for each in ranges]
+        raise ConfigError(
+            f"the training images have values from {shown[0]}, the test images from {shown[1]}; scale both alike"
+        )
+    white, notes = ranges[0].white if ranges else 1.0, tuple[str, ...]()
+    if any(deep):
+        low, high = min(each.low for each in ranges), max(each.high for each in ranges)
         notes = (f"pixel values from {low:g} to {high:g}: 0 became black, {white:g} white",)
     colour = any(image.ndim == 3 for half in read for image in half)
     return [[_picture(image, white, "RGB" if colour else "L") for image in half] for half in read], notes
@@ -64,6 +66,25 @@ def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[l
     if names is None:
         names = numbered(rows, "the arrays")
     return rows, tuple(names)
+
+
+class _Range(NamedTuple):
+    low: float
+    high: float
+    white: float
+
+
+def _range(images: Sequence[np.ndarray]) -> _Range:
+    """The values of images of one half. The white of 8 bits, and of black and white, needs no look at the values."""
+    kinds = {image.dtype for image in images}
+    if kinds <= {np.dtype(np.uint8), np.dtype(np.bool)}:
+        white = 255.0 if np.dtype(np.uint8) in kinds else 1.0
+        return _Range(0.0, white, white)
+    low, high = float(np.min([x.min() for x in images])), float(np.max([x.max() for x in images]))
+    try:
+        return _Range(low, high, white_of(low, high))
+    except ValueError as error:
+        raise ConfigError(f"{error}; give the images before they are normalised") from error
 
 
 def _listed(images: Any) -> Iterable[Any]:
@@ -92,7 +113,7 @@ def _array(image: Any) -> np.ndarray:
         )
     if not array.size:
         raise ConfigError(f"an image has the shape {array.shape}, so not a single pixel")
-    return array
+    return array.view(np.uint8) if array.dtype == np.int8 and array.min() >= 0 else array
 
 
 def _picture(image: np.ndarray, white: float, mode: str) -> Image.Image:

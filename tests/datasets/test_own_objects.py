@@ -37,6 +37,7 @@ IMAGES = {
     "floats up to 1": NCHW / 255,
     "floats up to 1 in bfloat16 of black and white": (NCHW > 127).bfloat16(),
     "floats up to 255": NHWC.astype(np.float64),
+    "floats a little beyond 1": np.where(NHWC == 255, 1.000001, NHWC / 255),
     "int64": NHWC.astype(np.int64),
     "12 bits": (NHWC * (4095 / 255)).round().astype(np.uint16),
     "16 bits": NHWC.astype(np.uint16) * 257,
@@ -71,6 +72,26 @@ def test_both_halves_have_one_range():
     data = LongTailedDataset.from_arrays(NHWC / 255, LABELS, NHWC / 510, LABELS)
     assert (data.test.images.int() - (NCHW / 2).int()).abs().max() <= 1
     assert "0 became black, 1 white" in data.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (NHWC / 255, NHWC / 1.0, r"0 to 1 \(white: 1\), the test images from 0 to 255 \(white: 255\)"),
+        (NHWC, NHWC.astype(np.int64) // 2, r"0 to 255 \(white: 255\), the test images from 0 to 127 \(white: 127\)"),
+        (NHWC.astype(np.uint16) * 257, NHWC.astype(np.uint16), r"\(white: 65535\), the test .*\(white: 255\)"),
+        (NHWC > 127, NHWC, r"0 to 1 \(white: 1\), the test images from 0 to 255"),
+    ],
+    ids=["floats", "uint8 and int64", "16 bits and 8", "black and white"],
+)
+def test_halves_of_two_ranges_are_refused(train, test, message):
+    with pytest.raises(ConfigError, match=message):
+        LongTailedDataset.from_arrays(train, LABELS, test, LABELS)
+
+
+def test_whole_numbers_of_8_bits_have_one_range():
+    data = LongTailedDataset.from_arrays(NHWC, LABELS, (NHWC // 2).astype(np.int8), LABELS)
+    assert torch.equal(data.test.images, NCHW // 2)
 
 
 def test_images_of_several_sizes_are_brought_to_one():
