@@ -109,6 +109,9 @@ NUMBERS = {
     "a column": LABELS[:, None],
     "one-hot": np.eye(3)[LABELS],
     "one-hot in a tensor": torch.nn.functional.one_hot(torch.from_numpy(LABELS)),
+    "numbers in an object array": np.array(LABELS.tolist(), dtype=object),
+    "whole numbers and whole floats": [0, 0.0, np.int8(0), 1, 1.0, torch.tensor(2)],
+    "bytes": [b"0", b"0", b"0", b"1", b"1", b"2"],
     "names": ["ant", "ant", "ant", "bee", "bee", "cat"],
     "names in an object array": np.array(["ant", "ant", "ant", "bee", "bee", "cat"], dtype=object),
 }
@@ -120,6 +123,28 @@ def test_labels_of_every_kind_become_the_same_numbers(kind):
     assert data.train.labels.tolist() == LABELS.tolist()
     assert data.train.labels.dtype == torch.int64
     assert data.class_names == (("ant", "bee", "cat") if "names" in kind else ("0", "1", "2"))
+
+
+MANY = [n for n in range(12) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array(MANY, dtype=object), [str(n) for n in range(12)]),
+        ([str(n) for n in MANY], [str(n) for n in range(12)]),
+        ([f"{n}.0" for n in MANY], [f"{n}.0" for n in range(12)]),
+        ([str(n).encode() for n in MANY], [str(n) for n in range(12)]),
+        ([n if n % 2 else str(n) for n in MANY], [str(n) for n in range(12)]),
+        ([f"n{n}" for n in MANY], sorted(f"n{n}" for n in range(12))),
+        ([f"é{n}".encode() for n in MANY], sorted(f"é{n}" for n in range(12))),
+    ],
+    ids=["objects", "texts", "texts of floats", "bytes", "texts and numbers", "words", "bytes beyond ASCII"],
+)
+def test_classes_called_by_numbers_are_in_the_order_of_these(labels, names):
+    data = made(np.repeat(NHWC, 4, axis=0), labels)
+    assert list(data.class_names) == names
+    assert sorted(data.train.labels.tolist()) == MANY
 
 
 def test_given_names_order_the_labels():
@@ -175,6 +200,14 @@ REFUSED = {
     "soft labels": (lambda: made(labels=np.full((6, 3), 1 / 3)), "not one-hot"),
     "halves of labels": (lambda: made(labels=LABELS + 0.5), "whole numbers"),
     "a label of -1": (lambda: made(labels=LABELS - 1), "from -1 to 1"),
+    "no label: None": (lambda: made(labels=["a", "a", None, None, "b", "b"]), "^2 images have no label"),
+    "no label: NaN": (lambda: made(labels=np.where(LABELS == 2, np.nan, LABELS)), "^1 images have no label"),
+    "no label: NaN among names": (lambda: made(labels=["a", "a", "b", "b", "b", np.nan]), "^1 images have no label"),
+    "no label: masked": (lambda: made(labels=np.ma.masked_equal(LABELS, 1)), "^2 images have no label"),
+    "no label: masked in a list": (lambda: made(labels=list(np.ma.masked_equal(LABELS, 1))), "^2 images have no label"),
+    "no label: an empty text": (lambda: made(labels=["a", "a", "", " ", "b", "b"]), "^2 images have no label"),
+    "bytes that are no text": (lambda: made(labels=[b"a", b"\xff", b"a", b"b", b"b", b"b"]), "not in UTF-8"),
+    "an infinite label": (lambda: made(labels=np.where(LABELS == 2, np.inf, LABELS)), "such as inf"),
     "too few labels": (lambda: made(labels=LABELS[:5]), "6 images with labels"),
     "more labels than names": (lambda: made(class_names=["a", "b"]), "label 2, but 2 classes"),
     "a label far beyond the images": (lambda: made(labels=LABELS * 10**12), "arrays is 2000000000000, but 6 training"),
