@@ -1,7 +1,9 @@
 """Images and labels in the forms that callers have: arrays, tensors, PIL images, one-hot rows, names."""
 
+import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from numbers import Number
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,8 +12,10 @@ from torch.utils.data import Subset
 
 from ..errors import ConfigError, DataError
 from .decoding import eight_bits, is_deep, rgb, upright, white_of
+from .image_files import numbered
 
 CHANNELS = (1, 3)
+WHOLE = re.compile(r"\s*[+-]?\d+(\.0*)?\s*")
 LABELS = "labels must be whole numbers from 0 on, one-hot rows (N, C), or names, one an image"
 
 
@@ -31,17 +35,19 @@ def items(dataset: Any) -> tuple[list[Any], list[Any]]:
 def pictures(halves: Sequence[Any]) -> tuple[list[list[Image.Image]], tuple[str, ...]]:
     """The images of each half as 8-bit PIL images, all of them grey or all in RGB, and a note on what was scaled.
 
-    Raises ConfigError for what are no images, and for values without a range.
+    Raises ConfigError for what are no images, for values without a range, and for halves that differ in white.
     """
     read = [[_array(image) for image in _listed(half)] for half in halves]
-    deep = [image for half in read for image in half if image.dtype not in (np.uint8, np.bool)]
-    white, notes = 1.0, tuple[str, ...]()
-    if deep:
-        low, high = float(np.min([x.min() for x in deep])), float(np.max([x.max() for x in deep]))
-        try:
-            white = white_of(low, high)
-        except ValueError as error:
-            raise ConfigError(f"{error}; give the images before they are normalised") from error
+    deep = [[image for image in half if image.dtype not in (np.uint8, np.bool)] for half in read]
+    ranges = [_range(some or images) for some, images in zip(deep, read, strict=True) if images]
+    if len({each.white for each in ranges}) > 1:
+        shown = [f"{each.low:g} to {each.high:g} (white: {each.white:g})" for each in ranges]
+        raise ConfigError(
+            f"the training images have values from {shown[0]}, the test images from {shown[1]}; scale both alike"
+        )
+    white, notes = ranges[0].white if ranges else 1.0, tuple[str, ...]()
+    if any(deep):
+        low, high = min(each.low for each in ranges), max(each.high for each in ranges)
         notes = (f"pixel values from {low:g} to {high:g}: 0 became black, {white:g} white",)
     colour = any(image.ndim == 3 for half in read for image in half)
     return [[_picture(image, white, "RGB" if colour else "L") for image in half] for half in read], notes
@@ -54,7 +60,7 @@ def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[l
     """
     rows = [_plain(labels) for labels in halves]
     if all(labels.dtype.kind == "U" for labels in rows):
-        known = tuple(names) if names is not None else tuple(np.unique(rows[0]).tolist())
+        known = tuple(names) if names is not None else _in_order(rows[0].tolist())
         label_of = {name: label for label, name in enumerate(known)}
         if strangers := sorted({name for labels in rows for name in labels.tolist()} - set(label_of)):
             raise ConfigError(f"no training image is of class {strangers[0]!r}, or class_names= does not name it")
@@ -62,7 +68,7 @@ def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[l
     if any(labels.dtype.kind == "U" for labels in rows):
         raise ConfigError("the labels of one half are names, those of the other numbers; write both in one way")
     if names is None:
-        names = [str(label) for label in range(1 + max(int(labels.max(initial=0)) for labels in rows))]
+        names = numbered(rows, "the arrays")
     return rows, tuple(names)
 
 
@@ -107,6 +113,25 @@ def _classes(dataset: Any) -> Sequence[str] | None:
     return names if isinstance(names, list | tuple) else None
 
 
+class _Range(NamedTuple):
+    low: float
+    high: float
+    white: float
+
+
+def _range(images: Sequence[np.ndarray]) -> _Range:
+    """The values of images of one half. The white of 8 bits, and of black and white, needs no look at the values."""
+    kinds = {image.dtype for image in images}
+    if kinds <= {np.dtype(np.uint8), np.dtype(bool)}:
+        white = 255.0 if np.dtype(np.uint8) in kinds else 1.0
+        return _Range(0.0, white, white)
+    low, high = float(np.min([x.min() for x in images])), float(np.max([x.max() for x in images]))
+    try:
+        return _Range(low, high, white_of(low, high))
+    except ValueError as error:
+        raise ConfigError(f"{error}; give the images before they are normalised") from error
+
+
 def _listed(images: Any) -> Iterable[Any]:
     if not hasattr(images, "__len__") or isinstance(images, str | dict):
         raise ConfigError(f"images must be an array, a tensor or a list, got {type(images).__name__}")
@@ -133,7 +158,7 @@ def _array(image: Any) -> np.ndarray:
         )
     if not array.size:
         raise ConfigError(f"an image has the shape {array.shape}, so not a single pixel")
-    return array
+    return array.view(np.uint8) if array.dtype == np.int8 and array.min() >= 0 else array
 
 
 def _picture(image: np.ndarray, white: float, mode: str) -> Image.Image:
@@ -142,24 +167,71 @@ def _picture(image: np.ndarray, white: float, mode: str) -> Image.Image:
 
 
 def _plain(labels: Any) -> np.ndarray:
-    """Labels as numbers or names (N,)."""
-    try:
-        array = np.asarray([_numpy(label) for label in labels] if isinstance(labels, list | tuple) else _numpy(labels))
-    except ValueError as error:  # rows of different lengths
-        raise ConfigError(f"{LABELS}; these have different lengths") from error
-    if array.dtype.kind in "OS":
-        array = array.astype(str)
+    """Labels as whole numbers or names (N,)."""
+    array = _gathered(labels)
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim == 2 and array.dtype.kind in "buif" and np.isin(array, (0, 1)).all() and (array.sum(1) == 1).all():
         return array.argmax(1)
     if array.ndim != 1:
         raise ConfigError(f"{LABELS}; got the shape {array.shape}, whose rows are not one-hot")
-    if array.dtype.kind == "f" and (array == np.rint(array)).all():
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "buiU":
-        raise ConfigError(f"{LABELS}; got {array.dtype}, such as {array[0] if len(array) else ''}")
-    return array if array.dtype.kind == "U" else array.astype(np.int64)
+    if array.dtype.kind in "OSU":
+        array = _of_objects(array.tolist())
+    if array.dtype.kind == "U":
+        return array
+    if array.dtype.kind == "f":
+        _refuse_missing(int(np.isnan(array).sum()))
+        odd = array[~((array == np.rint(array)) & (np.abs(array) < 2**53))]
+    else:
+        odd = array[:0] if array.dtype.kind in "bui" else array
+    if len(odd):
+        raise ConfigError(f"{LABELS}; got {array.dtype}, such as {odd[0]}")
+    return array.astype(np.int64)
+
+
+def _gathered(labels: Any) -> np.ndarray:
+    """Labels as one array of any kind, in which each single label of a list is what it was."""
+    if np.ma.isMaskedArray(labels):
+        mask = np.ma.getmaskarray(labels)
+        _refuse_missing(int(mask.reshape(len(mask), -1).any(1).sum()) if mask.ndim else 0)
+    if not isinstance(labels, list | tuple):
+        return _numpy(labels)
+    rows = [np.asarray(None) if label is np.ma.masked else _numpy(label) for label in labels]
+    if not any(row.ndim for row in rows):
+        return np.array([row.item() for row in rows], dtype=object)
+    try:
+        return np.asarray(rows)
+    except ValueError as error:  # rows of different lengths
+        raise ConfigError(f"{LABELS}; these have different lengths") from error
+
+
+def _of_objects(values: list[Any]) -> np.ndarray:
+    """Single labels as numbers if all are numbers, else as names."""
+    try:
+        values = [value.decode() if isinstance(value, bytes) else value for value in values]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"the label {error.object!r} is not in UTF-8; decode the labels to text first") from error
+    _refuse_missing(sum(_is_missing(value) for value in values))
+    return np.array(values if all(isinstance(value, Number) for value in values) else [str(v) for v in values])
+
+
+def _is_missing(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.strip()
+    return value is None or type(value).__name__ in ("NAType", "NaTType") or bool(value != value)  # NaN; pandas' own
+
+
+def _refuse_missing(images: int) -> None:
+    if images:
+        raise ConfigError(f"{images} images have no label; remove them")
+
+
+def _in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Names in alphabetical order, or by their number if all are whole numbers such as "10" or "10.0"."""
+    known = sorted(set(names))
+    if all(WHOLE.fullmatch(name) for name in known):
+        known.sort(key=lambda name: int(name.partition(".")[0]))
+    return tuple(known)
 
 
 def _numpy(value: Any) -> np.ndarray:

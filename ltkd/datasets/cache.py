@@ -13,7 +13,7 @@ from .images import ImageSet, Source
 
 SPLITS = ("train", "test")
 TEXTS = ("class_names", "notes", "doubts")
-FORMAT = 2  # raise it when the same files come to other pixels, labels or names, or are stored in another way
+FORMAT = 3  # raise it when the same files come to other pixels, labels or names, or are stored in another way
 
 
 def cached(place: Path, version: str, image_size: int | None, read: Callable[[], Source]) -> Source:

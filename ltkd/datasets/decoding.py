@@ -23,6 +23,7 @@ AREA, RATIO = (0.08, 1.0), (3 / 4, 4 / 3)  # of a random part: share of the imag
 LONGEST = 8  # longer side over shorter side of what is scaled to take its middle
 TRIES = 10
 SIXTEEN_BITS = 65535.0
+OVERSHOOT = 1e-3  # by which floats may exceed white, as after resizing; they become white
 PREMULTIPLIED = {"La": "LA", "RGBa": "RGBA"}  # which convert() turns into these alone
 
 SHOWN = 3  # images named in an error about many
@@ -91,7 +92,7 @@ def white_of(low: float, high: float) -> float:
             f"pixel values from {low:g} to {high:g} do not say which is black and which is white; needed are finite "
             f"values from 0 up"
         )
-    return float(2 ** math.ceil(high).bit_length() - 1)
+    return float(2 ** max(1, math.ceil(high - OVERSHOOT)).bit_length() - 1)
 
 
 def eight_bits(values: np.ndarray, white: float) -> np.ndarray:

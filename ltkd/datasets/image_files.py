@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from ..errors import ConfigError, LtkdError, RunError
+from ..errors import ConfigError, DataError, LtkdError, RunError
 from . import decoding
 from .augmentation import Crop, streamed_crop
 from .inspection import inspect, refuse_faults
@@ -145,6 +145,21 @@ def class_numbers(labels: Indices, images: int) -> Tensor:
             f"{numbers.real.max():g}; remove images without a class"
         )
     return numbers.long()
+
+
+def numbered(halves: Sequence[np.ndarray], found: object) -> tuple[str, ...]:
+    """The names of classes that have none: "0", "1", ... up to the largest label.
+
+    halves: the labels (N,) of the training images, and of the test images. found: in words, where. Raises DataError for
+    more classes than training images, before any memory is taken for them.
+    """
+    largest, images = max(int(labels.max(initial=0)) for labels in halves), len(halves[0])
+    if largest >= max(images, 1):
+        raise DataError(
+            f"the largest label in {found} is {largest}, but {images} training images have at most {images} "
+            f"classes; number the classes from 0 on without a gap"
+        )
+    return tuple(map(str, range(largest + 1)))
 
 
 def unordered(images: Iterable[tuple[Any, int]]) -> str:

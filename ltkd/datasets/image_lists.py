@@ -109,7 +109,7 @@ def _names(train: _List, label_of: dict[str, int]) -> tuple[str, ...]:
     numbers."""
     if len(set(train.names.values())) == len(label_of) == len(train.names):
         return tuple(train.names[c] for c in sorted(label_of, key=label_of.__getitem__))
-    folders = [path.rpartition("/")[0] for path in train.paths]
+    folders = [os.path.normpath(path).rpartition("/")[0] for path in train.paths]  # without "./", as commonpath is
     pairs = set(zip(train.classes, folders, strict=True))
     if not len(pairs) == len(set(folders)) == len(label_of) > 1:
         return tuple(str(label) for label in range(len(label_of)))

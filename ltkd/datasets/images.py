@@ -2,6 +2,7 @@
 
 import hashlib
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, Self, TypeVar
@@ -203,8 +204,9 @@ class LongTailedDataset:
         """A data set of arrays, tensors, or lists of arrays or PIL images.
 
         images, test_images: N images (side, side), (channels, side, side) or (side, side, channels), with 1 or 3
-        channels. uint8 is taken as it is. All other numbers are scaled by the range of the whole data set: 0 is black,
-        and white is 1 for numbers up to 1, else the largest number of as many bits as the largest of them needs.
+        channels. Whole numbers of 8 bits are taken as they are. All other numbers are scaled by the range of their
+        half: 0 is black, and white is 1 for numbers up to 1 (0.001 more is cut off), else the largest number of as many
+        bits as the largest of them needs. Both halves must have one white.
         labels, test_labels: N whole numbers from 0 on, one-hot rows (N, C), or names. class_names: the names by label
         (default: the labels). name: begins the name of the runs. image_size: scale the shorter side of each image to
         it and cut out the middle.
@@ -310,7 +312,8 @@ def _check_names(names: Sequence[str]) -> None:
         raise ConfigError(f"class_names = {names!r:.60}: must be one text a class")
     if len(names) < 2:
         raise ConfigError(f"class_names = {tuple(names)}: a data set needs two classes or more")
-    if double := next((name for i, name in enumerate(names) if name in names[:i]), None):
+    double = next((name for name, classes in Counter(names).items() if classes > 1), None)
+    if double is not None:
         raise ConfigError(f"two classes are called {double!r}; give each class a name of its own")
 
 

@@ -1,6 +1,6 @@
 """What is known of a file of images before its pixels are used: its content, and how its pixels are stored.
 
-Each file is read once; what was found is kept in the cache folder until its size, time of change or inode differs.
+Each file is read once; what was found is kept in the cache folder until its size, a time or its inode differs.
 """
 
 import hashlib
@@ -22,9 +22,9 @@ from .._support.storage import cache_folder, write_bytes
 from ..errors import DataError, LtkdError
 from .decoding import DAMAGE, SIXTEEN_BITS, is_deep, reason, refuse, white_of
 
-FORMAT = 1  # raise it when other things are found in the same file
+FORMAT = 2  # raise it when other things are found in the same file
 MANY = 2000  # files, from which on a progress bar is shown
-Stamp = tuple[int, int, int]  # size, time of change in ns, inode
+Stamp = tuple[int, ...]  # size, time of change, time of status (the one that `cp -p` and tar cannot set), inode
 
 
 class Facts(NamedTuple):
@@ -118,7 +118,7 @@ def _stamp(file: str) -> Stamp | None:
         stat = os.stat(file)
     except OSError:
         return None  # such as a link to nothing: never kept
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino
 
 
 def _facts(path: str) -> Facts:
@@ -167,7 +167,7 @@ def _load(path: Path) -> None:
         return
     try:
         rows = json.loads(path.read_bytes())
-        _known.update({file: ((stamp[0], stamp[1], stamp[2]), Facts(*facts)) for file, (stamp, facts) in rows.items()})
+        _known.update({file: (tuple(stamp), Facts(*facts)) for file, (stamp, facts) in rows.items()})
         _loaded.add(path)
     except (OSError, ValueError, TypeError, AttributeError, LookupError):
         path.unlink(missing_ok=True)  # a damaged cache is only a slow start

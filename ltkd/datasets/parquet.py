@@ -27,6 +27,7 @@ from ..errors import ConfigError, DataError
 from .arrays import renumbered
 from .cache import cached
 from .decoding import decode, decode_all
+from .image_files import numbered
 from .image_lists import composed
 from .images import MEMORY, ImageSet, LongTailedDataset, Source, image_set
 from .inspection import facts_of, inspect, notes_on, refuse_faults, white_of_all
@@ -136,7 +137,7 @@ class _Rows(NamedTuple):
 def _read(place: Path, halves: tuple[list[Path], list[Path]], image_size: int | None) -> Source:
     train, test = map(_rows, halves)
     _check_alike(place, [(train.texts, train.names), (test.texts, test.names)])
-    names = train.names or tuple(str(c) for c in range(int(train.labels.max(initial=0)) + 1))
+    names = train.names or numbered([train.labels], place)
     if train.names and test.names:
         test = test._replace(labels=renumbered(test.labels, test.names, names, str(halves[1][0])))
     for half in (train, test):

@@ -403,6 +403,19 @@ def test_a_file_is_read_once_until_it_changes(root, monkeypatch):
     assert (version(place), read) == (first, [str(file)])
 
 
+@pytest.mark.parametrize("image_size", [None, 8], ids=["held", "streamed"])
+def test_an_image_replaced_by_one_of_the_same_size_and_time_is_read_anew(root, monkeypatch, image_size):
+    place = write_folder(root / "pets", suffix="bmp")  # files of one length
+    monkeypatch.setattr(image_folders, "MEMORY", 0 if image_size else 4e9)
+    file = place / "train" / "cat" / "0.bmp"
+    before, old = load(place, image_size=image_size).train.identity()[0], os.stat(file)
+    save(file, picture(250))
+    os.utime(file, ns=(old.st_atime_ns, old.st_mtime_ns))
+    new = os.stat(file)
+    assert (new.st_size, new.st_mtime_ns, new.st_ino) == (old.st_size, old.st_mtime_ns, old.st_ino)
+    assert not torch.equal(load(place, image_size=image_size).train.identity()[0], before)
+
+
 # --- pixels ---
 
 RAMP = np.arange(64).reshape(8, 8) * 4  # 0 to 252

@@ -306,8 +306,9 @@ def test_a_folder_with_lists_is_a_data_set(root, rows, names, test_name):
     assert (data.train.labels.tolist(), data.test.labels.tolist()) == ([1, 0, 1], [0, 1])
 
 
-def test_numbered_classes_are_named_after_folders_of_their_own(root):
-    rows = [("images/cat/1.png", 1), ("images/dog/2.png", 0), ("images/cat/3.png", 1)]
+@pytest.mark.parametrize("above", ["images/", "./images/", "", "./", "images//pets/./"])
+def test_numbered_classes_are_named_after_folders_of_their_own(root, above):
+    rows = [(f"{above}cat/1.png", 1), (f"{above}dog/2.png", 0), (f"{above}cat/3.png", 1)]
     data = load(str(write_pets(root / "pets", rows, [("images/x/4.png", 0), ("images/x/5.png", 1)])))
     assert data.class_names == ("dog", "cat")
 

@@ -37,6 +37,7 @@ IMAGES = {
     "floats up to 1": NCHW / 255,
     "floats up to 1 in bfloat16 of black and white": (NCHW > 127).bfloat16(),
     "floats up to 255": NHWC.astype(np.float64),
+    "floats a little beyond 1": np.where(NHWC == 255, 1.000001, NHWC / 255),
     "int64": NHWC.astype(np.int64),
     "12 bits": (NHWC * (4095 / 255)).round().astype(np.uint16),
     "16 bits": NHWC.astype(np.uint16) * 257,
@@ -73,6 +74,26 @@ def test_both_halves_have_one_range():
     assert "0 became black, 1 white" in data.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "message"),
+    [
+        (NHWC / 255, NHWC / 1.0, r"0 to 1 \(white: 1\), the test images from 0 to 255 \(white: 255\)"),
+        (NHWC, NHWC.astype(np.int64) // 2, r"0 to 255 \(white: 255\), the test images from 0 to 127 \(white: 127\)"),
+        (NHWC.astype(np.uint16) * 257, NHWC.astype(np.uint16), r"\(white: 65535\), the test .*\(white: 255\)"),
+        (NHWC > 127, NHWC, r"0 to 1 \(white: 1\), the test images from 0 to 255"),
+    ],
+    ids=["floats", "uint8 and int64", "16 bits and 8", "black and white"],
+)
+def test_halves_of_two_ranges_are_refused(train, test, message):
+    with pytest.raises(ConfigError, match=message):
+        LongTailedDataset.from_arrays(train, LABELS, test, LABELS)
+
+
+def test_whole_numbers_of_8_bits_have_one_range():
+    data = LongTailedDataset.from_arrays(NHWC, LABELS, (NHWC // 2).astype(np.int8), LABELS)
+    assert torch.equal(data.test.images, NCHW // 2)
+
+
 def test_images_of_several_sizes_are_brought_to_one():
     images = [Image.new("RGB", size) for size in ((9, 5), (8, 8), (20, 31), (8, 9), (8, 8), (8, 8))]
     assert made(images, image_size=8).train.images.shape == (6, 3, 8, 8)
@@ -88,6 +109,9 @@ NUMBERS = {
     "a column": LABELS[:, None],
     "one-hot": np.eye(3)[LABELS],
     "one-hot in a tensor": torch.nn.functional.one_hot(torch.from_numpy(LABELS)),
+    "numbers in an object array": np.array(LABELS.tolist(), dtype=object),
+    "whole numbers and whole floats": [0, 0.0, np.int8(0), 1, 1.0, torch.tensor(2)],
+    "bytes": [b"0", b"0", b"0", b"1", b"1", b"2"],
     "names": ["ant", "ant", "ant", "bee", "bee", "cat"],
     "names in an object array": np.array(["ant", "ant", "ant", "bee", "bee", "cat"], dtype=object),
 }
@@ -99,6 +123,28 @@ def test_labels_of_every_kind_become_the_same_numbers(kind):
     assert data.train.labels.tolist() == LABELS.tolist()
     assert data.train.labels.dtype == torch.int64
     assert data.class_names == (("ant", "bee", "cat") if "names" in kind else ("0", "1", "2"))
+
+
+MANY = [n for n in range(12) for _ in range(2)]
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [
+        (np.array(MANY, dtype=object), [str(n) for n in range(12)]),
+        ([str(n) for n in MANY], [str(n) for n in range(12)]),
+        ([f"{n}.0" for n in MANY], [f"{n}.0" for n in range(12)]),
+        ([str(n).encode() for n in MANY], [str(n) for n in range(12)]),
+        ([n if n % 2 else str(n) for n in MANY], [str(n) for n in range(12)]),
+        ([f"n{n}" for n in MANY], sorted(f"n{n}" for n in range(12))),
+        ([f"é{n}".encode() for n in MANY], sorted(f"é{n}" for n in range(12))),
+    ],
+    ids=["objects", "texts", "texts of floats", "bytes", "texts and numbers", "words", "bytes beyond ASCII"],
+)
+def test_classes_called_by_numbers_are_in_the_order_of_these(labels, names):
+    data = made(np.repeat(NHWC, 4, axis=0), labels)
+    assert list(data.class_names) == names
+    assert sorted(data.train.labels.tolist()) == MANY
 
 
 def test_given_names_order_the_labels():
@@ -172,8 +218,21 @@ REFUSED = {
     "soft labels": (lambda: made(labels=np.full((6, 3), 1 / 3)), "not one-hot"),
     "halves of labels": (lambda: made(labels=LABELS + 0.5), "whole numbers"),
     "a label of -1": (lambda: made(labels=LABELS - 1), "from -1 to 1"),
+    "no label: None": (lambda: made(labels=["a", "a", None, None, "b", "b"]), "^2 images have no label"),
+    "no label: NaN": (lambda: made(labels=np.where(LABELS == 2, np.nan, LABELS)), "^1 images have no label"),
+    "no label: NaN among names": (lambda: made(labels=["a", "a", "b", "b", "b", np.nan]), "^1 images have no label"),
+    "no label: masked": (lambda: made(labels=np.ma.masked_equal(LABELS, 1)), "^2 images have no label"),
+    "no label: masked in a list": (lambda: made(labels=list(np.ma.masked_equal(LABELS, 1))), "^2 images have no label"),
+    "no label: an empty text": (lambda: made(labels=["a", "a", "", " ", "b", "b"]), "^2 images have no label"),
+    "bytes that are no text": (lambda: made(labels=[b"a", b"\xff", b"a", b"b", b"b", b"b"]), "not in UTF-8"),
+    "an infinite label": (lambda: made(labels=np.where(LABELS == 2, np.inf, LABELS)), "such as inf"),
     "too few labels": (lambda: made(labels=LABELS[:5]), "6 images with labels"),
     "more labels than names": (lambda: made(class_names=["a", "b"]), "label 2, but 2 classes"),
+    "a label far beyond the images": (lambda: made(labels=LABELS * 10**12), "arrays is 2000000000000, but 6 training"),
+    "a test label far beyond the images": (
+        lambda: LongTailedDataset.from_arrays(NHWC, LABELS, NHWC, LABELS * 10**12),
+        "arrays is 2000000000000, but 6 training",
+    ),
     "two classes of one name": (lambda: made(class_names=["a", "b", "a"]), "two classes are called 'a'"),
     "one class": (lambda: made(labels=LABELS * 0), "two classes or more"),
     "an empty class": (lambda: made(class_names="abcd"), "one text a class"),
@@ -210,6 +269,21 @@ def test_what_cannot_be_converted_is_refused_in_one_sentence(case):
     with pytest.raises((ConfigError, DataError), match=message) as error:
         make()
     assert "\n" not in str(error.value)
+
+
+def test_the_names_of_many_classes_are_checked_at_once():
+    class Name(str):
+        compared = 0
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            Name.compared += 1
+            return str.__eq__(self, other)
+
+    names = [Name(c) for c in range(500)]
+    with pytest.raises(ConfigError, match="two classes are called '7'"):
+        made(class_names=[*names, Name(7)])
+    assert Name.compared < 1000
 
 
 def image_set(images=NCHW, labels=LABELS):

@@ -85,6 +85,12 @@ def test_a_corrupt_image_in_a_parquet_file_is_named(root, data):
         load("cifar100", root=root)
 
 
+def test_labels_far_beyond_the_images_are_refused_before_they_take_memory(root):
+    write_parquet(root / "cifar100", train=(0, 1, 10**12))
+    with pytest.raises(DataError, match="cifar100 is 1000000000000, but 3 training images"):
+        load("cifar100", root=root)
+
+
 def test_parquet_files_without_a_test_half_say_so(root):
     next(write_parquet(root / "cifar100").glob("test*")).unlink()
     with pytest.raises(DataError, match="test-"):
