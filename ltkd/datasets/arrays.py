@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 from torch.utils.data import Subset
 
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, LtkdError
 from .decoding import eight_bits, is_deep, rgb, upright, white_of
 from .image_files import numbered
 
@@ -21,15 +21,25 @@ LABELS = "labels must be whole numbers from 0 on, one-hot rows (N, C), or names,
 
 def items(dataset: Any) -> tuple[list[Any], list[Any]]:
     """The images and the labels of a torch dataset. Raises ConfigError unless its items are pairs."""
+    cannot = f"a {type(dataset).__name__} cannot be read as a data set"
+    needed = "needed are a length, and items `(image, label)` by number"
     try:
-        pairs = [dataset[i] for i in range(len(dataset))]
-        images, labels = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    except (TypeError, KeyError, IndexError, NotImplementedError) as error:
-        raise ConfigError(
-            f"a {type(dataset).__name__} cannot be read as a data set ({error}); needed are a length, and items "
-            f"`image, label` by number"
-        ) from error
-    return images, labels
+        read = [dataset[i] for i in range(len(dataset))]
+    except LtkdError:
+        raise
+    except Exception as error:  # of the caller's own code, so of any kind
+        why = f"{type(error).__name__}: {error}"
+        raise ConfigError(f"{cannot} ({why}); {needed}") from error
+    if others := [item for item in read if not isinstance(item, tuple | list) or len(item) < 2]:
+        raise ConfigError(f"{cannot}: an item is a {_kind(others[0])}; {needed}")
+    return [item[0] for item in read], [item[1] for item in read]
+
+
+def _kind(item: Any) -> str:
+    """What an item is, for an error message."""
+    if isinstance(item, dict):
+        return f"dict of {', '.join(map(repr, item))}"
+    return f"{type(item).__name__} of {len(item)}" if isinstance(item, tuple | list) else type(item).__name__
 
 
 def pictures(halves: Sequence[Any]) -> tuple[list[list[Image.Image]], tuple[str, ...]]:

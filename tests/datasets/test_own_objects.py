@@ -198,6 +198,38 @@ def test_the_labels_of_a_torch_data_set_follow_its_own_class_names(case, wrapped
     assert (data.class_names, data.test.labels.tolist()) == (("ant", "bee", "cat"), LABELS.tolist())
 
 
+class Broken(Pairs):
+    """A data set whose items cannot be had."""
+
+    def __init__(self, error):
+        super().__init__(NCHW)
+        self.error = error
+
+    def __getitem__(self, i):
+        raise self.error
+
+
+BROKEN = [
+    RuntimeError("no\ndecoder"),
+    OSError("no file"),
+    ValueError("odd"),
+    AttributeError("x"),
+    NotImplementedError(),
+]
+
+
+@pytest.mark.parametrize("error", BROKEN, ids=lambda error: type(error).__name__)
+def test_an_error_of_a_torch_data_set_is_one_sentence(error):
+    with pytest.raises(ConfigError, match=rf"a Broken cannot be read .*{type(error).__name__}.*needed are") as raised:
+        LongTailedDataset.from_torch(Pairs(NCHW), Broken(error))
+    assert "\n" not in str(raised.value)
+
+
+def test_an_error_of_this_package_in_a_torch_data_set_stays_what_it_is():
+    with pytest.raises(DataError, match=r"^a.png is damaged$"):
+        LongTailedDataset.from_torch(Broken(DataError("a.png is damaged")), Pairs(NCHW))
+
+
 # --- what cannot ---
 
 REFUSED = {
@@ -259,6 +291,12 @@ REFUSED = {
         "the test half has labels outside of 0 to 2",
     ),
     "an endless data set": (lambda: LongTailedDataset.from_torch(iter(NHWC), iter(NHWC)), "cannot be read"),
+    "items that are dicts": (
+        lambda: LongTailedDataset.from_torch([{"image": x, "label": 0} for x in NHWC], Pairs(NCHW)),
+        r"an item is a dict of 'image', 'label'; needed are a length, and items `\(image, label\)`",
+    ),
+    "items that are images": (lambda: LongTailedDataset.from_torch(NCHW, NCHW), "an item is a Tensor; needed"),
+    "tuples of one": (lambda: LongTailedDataset.from_torch([(x,) for x in NCHW], [1]), "an item is a tuple of 1;"),
     "items of one": (lambda: LongTailedDataset.from_torch(list(NCHW[:, :1, 0, 0]), [1]), "cannot be read"),
 }
 
