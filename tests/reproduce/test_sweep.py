@@ -193,7 +193,7 @@ def own_method(weight):
 
 
 def test_a_method_with_other_code_is_trained_again_and_the_old_run_is_no_result_of_it(tmp_path, monkeypatch):
-    config = digits_config(method="ce", epochs=1).to_dict() | {"method": "own"}
+    config = digits_config(method="ce", epochs=1).to_dict() | {"method": "own", "options": {}}
     losses = []
     for weight in (1.0, 3.0):
         monkeypatch.setitem(METHODS, "own", own_method(weight))
