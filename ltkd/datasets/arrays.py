@@ -48,7 +48,7 @@ def pictures(halves: Sequence[Any]) -> tuple[list[list[Image.Image]], tuple[str,
     Raises ConfigError for what are no images, for values without a range, and for halves that differ in white.
     """
     read = [[_array(image) for image in _listed(half)] for half in halves]
-    deep = [[image for image in half if image.dtype not in (np.uint8, np.bool)] for half in read]
+    deep = [[image for image in half if image.dtype not in (np.uint8, np.bool_)] for half in read]
     ranges = [_range(some or images) for some, images in zip(deep, read, strict=True) if images]
     if len({each.white for each in ranges}) > 1:
         shown = [f"{each.low:g} to {each.high:g} (white: {each.white:g})" for each in ranges]
