@@ -172,7 +172,7 @@ def _array(image: Any) -> np.ndarray:
 
 
 def _picture(image: np.ndarray, white: float, mode: str) -> Image.Image:
-    scaled = image if image.dtype == np.uint8 else eight_bits(image, 1.0 if image.dtype == np.bool else white)
+    scaled = image if image.dtype == np.uint8 else eight_bits(image, 1.0 if image.dtype == np.bool_ else white)
     return Image.fromarray(np.ascontiguousarray(scaled)).convert(mode)
 
 
