@@ -18,7 +18,7 @@ html: $(READY)  ## the stored notebooks and an explorer as HTML files to hand ou
 test: check  ## everything that must pass; runs the notebooks too, from the last to the first
 	$(PYTEST) tests notebooks --nbval-lax --nbval-cell-timeout=600
 
-quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: two minutes
+quick: check  ## lint, format, and all that takes neither a notebook nor a browser nor long: under three minutes
 	$(PYTEST) tests -m "not slow"
 
 gpu: $(READY)  ## on a machine with a GPU: its tests, compiled and bf16 runs beside eager ones, and the benchmark
