@@ -239,7 +239,7 @@ class LongTailedDataset:
         name: str = "own",
         image_size: int | None = None,
     ) -> Self:
-        """A data set of two torch datasets, of which each item is an image and its label, as in torchvision.
+        """A data set from two torch datasets. Each item is an image and its label, as in torchvision.
 
         Each item is read once, so random transforms are not repeated: leave them out, and also a normalisation.
         class_names: default: `train.classes` if there, else the labels. Where `test.classes` has the names in another

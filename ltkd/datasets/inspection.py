@@ -74,8 +74,8 @@ def refuse_faults(names: Sequence[str], facts: Sequence[Facts]) -> None:
 def white_of_all(names: Sequence[str], facts: Sequence[Facts]) -> float | None:
     """The value of white in the images of more than 8 bits a channel; None if there are none.
 
-    Raises DataError if their values have no range, or if they are in colour, of which Pillow reads the upper 8 of 16
-    bits, and do not fill these.
+    Raises DataError if their values have no range, or if they are colour images that use only the lower 8 of their 16
+    bits: Pillow reads only the upper 8.
     """
     deep = [each for each in facts if each.depth]
     if not deep:

@@ -31,7 +31,7 @@ def repeats(train: Contents, test: Contents, class_names: Sequence[str]) -> tupl
                 twice.append(names)
     kinds = (
         (shared, "test images are training images too, so that the test accuracy is too high"),
-        (mixed, "images lie under two classes, of which one is wrong"),
+        (mixed, "images lie under two classes, so that one label is wrong"),
         (twice, "images come more than once in one half, so that they count more than others"),
     )
     return tuple(f"{len(found)} {what}, first {found[0]}; remove one of each" for found, what in kinds if found)

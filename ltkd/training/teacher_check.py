@@ -51,7 +51,8 @@ def scored(
 
 def _of_run(run: Run) -> Scores:
     last = run.history.iloc[-1].to_dict()
-    train = {key.removeprefix("train_"): value for key, value in last.items() if key.startswith("train_")}
+    scores = {key.removeprefix("train_"): value for key, value in last.items() if key.startswith("train_")}
+    train = {name: None if score is None or score != score else float(score) for name, score in scores.items()}
     test = {key: value for key, value in run.result["last"].items() if key != "epoch"}
     return {"train": train, "test": test, "remarks": _weak(test.get("balanced", test["all"]), len(run.class_counts))}
 

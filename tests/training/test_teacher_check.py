@@ -95,6 +95,16 @@ def test_a_teacher_trained_here_has_the_scores_of_its_run(tmp_path):
     assert scores["train"]["all"] == teacher.history.train_all.iloc[-1]
 
 
+def test_a_group_that_its_teacher_never_saw_in_the_last_epoch_has_no_score(tmp_path, monkeypatch):
+    """The history of a run gives NaN for it, which JSON has not."""
+    config = digits_config(method="kd", epochs=1, teacher_epochs=1)
+    teacher = ltkd.fit(config.for_teacher(), runs=tmp_path, device="cpu", progress=False)
+    history = teacher.history.assign(train_tail=np.nan)
+    monkeypatch.setattr(ltkd.Run, "history", property(lambda run: history))
+    run = ltkd.fit(config, runs=tmp_path, device="cpu", progress=False)
+    assert run.result["teachers"]["teacher"]["train"]["tail"] is None
+
+
 @pytest.mark.parametrize("order", [list(range(10)), ROLLED], ids=["the data's order", "another order"])
 def test_a_teacher_that_names_its_classes_teaches_the_same_in_any_order(order, digits, tmp_path):
     names = [digits.class_names[c] for c in order]
