@@ -12,7 +12,7 @@ from PIL import Image
 
 from ltkd import ClassGroups, RunConfig
 from ltkd.datasets import ImageSet, LongTailedDataset
-from ltkd.runs.run import sealed
+from ltkd.runs.result_file import sealed
 
 PROJECT = Path(__file__).resolve().parent.parent
 

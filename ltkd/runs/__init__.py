@@ -11,7 +11,8 @@
 - .claim: lock of the process that trains the run; only while the run is unfinished
 """
 
-from .run import REPORTED, Run, checkpoint_bytes, predict, runs_folder
+from .result_file import REPORTED
+from .run import Run, checkpoint_bytes, predict, runs_folder
 from .store import all_runs, read_store, recorded_runs
 from .tables import OWN_SUBSET, designs, interval, shared_subsets, summarise, table, tabulate
 

@@ -25,7 +25,8 @@ from .. import metrics
 from .._support.storage import write_bytes
 from ..config import RunConfig
 from ..errors import RunError
-from .run import DIGESTS, Run, check_digest, parse_json, parse_result, problem_of, sealed
+from .result_file import DIGESTS, check_digest, parse_json, parse_result, problem_of, sealed
+from .run import Run
 from .store import all_runs
 
 PARTS = ("config.json", "result.json", "history.parquet", "test.npz")

@@ -1,9 +1,8 @@
 """Run: one stored run, with its config, result, history, logits and weights."""
 
 import io
-import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import nn
 
 from .. import methods, models
 from .._support.ambient import torch_defaults
-from .._support.fingerprint import digest, unwrapped
+from .._support.fingerprint import unwrapped
 from .._support.seeding import own_randomness
 from .._support.storage import (
     TEMPORARY,
@@ -26,7 +25,6 @@ from .._support.storage import (
     project_folder,
     read_bytes,
     seal,
-    sha256,
     staged,
     unseal,
     write_bytes,
@@ -34,11 +32,11 @@ from .._support.storage import (
 from ..config import CUSTOM, RunConfig
 from ..datasets.normalization import Normalizer
 from ..errors import ConfigError, RunError
+from .result_file import check_digest, parse_json, parse_result, problem_of, sealed, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-REPORTED = ("all", "balanced", "macro_f1", "head", "medium", "tail", "many_shot", "medium_shot", "few_shot")
 _RETRAIN = "train this run here: fit(run.config, weights=True)"
 OPTIONAL = {"student.safetensors": "weights", "logits.npz": "logits", "test.npz": "logits"}  # see Run
 
@@ -120,7 +118,7 @@ class Run:
     def start(self) -> None:
         """Create the run's folder with its config.json, unless they are there."""
         if not os.path.isfile(self.folder / "config.json"):
-            write_bytes(self.folder / "config.json", _json(self.config.to_dict()))
+            write_bytes(self.folder / "config.json", to_json(self.config.to_dict()))
 
     @property
     def finished(self) -> bool:
@@ -299,12 +297,12 @@ class Run:
         buffer = io.BytesIO()
         np.savez(buffer, logits=logits, labels=labels, class_counts=class_counts)
         files = {
-            "config.json": _json(self.config.to_dict()),
+            "config.json": to_json(self.config.to_dict()),
             "student.safetensors": save_tensors(weights),
             "logits.npz": buffer.getvalue(),
             "history.parquet": _parquet(history),
         }
-        files["result.json"] = _json(sealed(result, files))
+        files["result.json"] = to_json(sealed(result, files))
         with staged({self.folder / name: data for name, data in files.items()}):
             (self.folder / "result.json").unlink(missing_ok=True)
         for name in ("checkpoint.pt", "test.npz"):
@@ -333,61 +331,6 @@ class Run:
         if name in OPTIONAL:
             return f"this run was stored without its {OPTIONAL[name]}; {_RETRAIN}"
         return "this run is damaged"
-
-
-def parse_json(data: bytes) -> Any:
-    """The value of a JSON text. NaN, which older results contain, becomes None. Raises ValueError for invalid JSON."""
-    try:
-        return json.loads(data, parse_constant={"NaN": None}.__getitem__)
-    except (KeyError, RecursionError) as error:
-        raise ValueError(f"invalid JSON: {error}") from error
-
-
-DIGESTS = "digests"  # in a result: {name of a file of the run: its SHA-256}; results of older versions have none
-
-
-def sealed(result: Mapping[str, Any], files: Mapping[str, bytes]) -> dict[str, Any]:
-    """The result with the digests of these files, {name: content}, and as "result.json" of all the rest of itself."""
-    digests = {name: sha256(data) for name, data in files.items()}
-    return {**result, DIGESTS: digests | {"result.json": digest({**result, DIGESTS: digests}, 64)}}
-
-
-def check_digest(result: Mapping[str, Any], name: str, data: bytes) -> None:
-    """Raise ValueError if the result has digests, and not this one for this file."""
-    if DIGESTS in result and result[DIGESTS].get(name) != sha256(data):
-        raise ValueError("its content is not what was stored with the result")
-
-
-def parse_result(data: bytes) -> Any:
-    """The value of a result.json. Raises ValueError for invalid JSON, or if it was changed after it was stored."""
-    result = parse_json(data)
-    if isinstance(result, dict) and DIGESTS in result:
-        digests = {**result[DIGESTS]}
-        if digests.pop("result.json", None) != digest({**result, DIGESTS: digests}, 64):
-            raise ValueError("its content is not what was stored")
-    return result
-
-
-def problem_of(result: object) -> str | None:
-    """What is wrong with the content of a result.json; None if it can be shown in a table.
-
-    An accuracy may be None: its group has no test images.
-    """
-    if not isinstance(result, dict):
-        return "is not a JSON object"
-    for epoch in ("last", "best"):
-        scores = result.get(epoch)
-        scores = [scores.get(name) for name in REPORTED] if isinstance(scores, dict) else [None]
-        if scores[0] is None or not all(s is None or (type(s) in (int, float) and 0 <= s <= 100) for s in scores):
-            return f"has no accuracies from 0 to 100 for its {epoch} epoch"
-    for name in ("name", "train_fingerprint"):
-        if not isinstance(result.get(name, ""), str):
-            return f"has a {name} that is not text"
-    return None
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=2, allow_nan=False) + "\n").encode()
 
 
 def _parse_arrays(data: bytes) -> dict[str, np.ndarray]:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .run import REPORTED, Run
+from .result_file import REPORTED
+from .run import Run
 from .store import Folders, all_runs
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from ..errors import RunError, visible
 from ..groups import ClassGroups
 from ..losses import rebalance
 from ..methods import TEACHER, Step
-from .logits_check import teacher_called, without_softmax, wrong_logits
+from .network_check import teacher_called, without_softmax, wrong_logits
 
 
 class EpochRecord:

@@ -26,7 +26,7 @@ from . import malloc
 from .deadline import Deadline
 from .history import EpochRecord
 from .loaders import DeviceLoader, StreamingLoader, batch_sizes, make_loader
-from .logits_check import teacher_called, without_softmax, wrong_logits
+from .network_check import check_network, teacher_called
 from .sampling import hold_out
 from .teacher_cache import TeacherCache, cache_teachers
 from .teacher_check import scored
@@ -303,7 +303,7 @@ def _student(config: RunConfig, data: LongTailedDataset, student: nn.Module | No
         if not student.training:
             student.train()
     student = _on(images.device, student)
-    _check_network(student, f"student {config.student}", images, data.num_classes, trained=True)
+    check_network(student, f"student {config.student}", images, data.num_classes, trained=True)
     return student
 
 
@@ -328,7 +328,7 @@ def _teachers(
             network = network.in_order_of(data.class_names)
         network = _on(images.device, network).eval().requires_grad_(False)
         num_classes = data.num_classes if spec.classes is None else len(spec.classes)
-        _check_network(network, teacher_called(name, config.teacher), images, num_classes)
+        check_network(network, teacher_called(name, config.teacher), images, num_classes)
         teachers[name] = network
     return teachers
 
@@ -391,42 +391,3 @@ def _only(dataset: LongTailedDataset, classes: Sequence[int]) -> LongTailedDatas
         halves[half] = chosen.with_labels(numbers[chosen.labels])
     names = tuple(dataset.class_names[c] for c in classes)
     return replace(dataset, **halves, class_names=names, whole=dataset.train)
-
-
-@torch.no_grad()
-def _check_network(network: nn.Module, called: str, images: Tensor, num_classes: int, *, trained: bool = False) -> None:
-    """Raise ConfigError unless the network takes the images and returns (B, num_classes), RunError unless these are
-    logits. called: the network in an error message.
-
-    In evaluation mode, the logits must depend on each image alone. A network that will be trained must return logits in
-    training mode too.
-    """
-    with own_randomness(images.device, 0):
-        with models.evaluating(network):
-            logits = _logits_of(network, f"{called} (in evaluation mode)", images, num_classes)
-            alone = _logits_of(network, f"{called} (in evaluation mode)", images[:1], num_classes)
-        if trained:  # in a copy: BatchNorm learns from each batch
-            _logits_of(models.copied(network).train(), f"{called} (in training mode)", images, num_classes)
-    if wrong := int(without_softmax(logits).sum()):
-        raise wrong_logits(called, wrong, len(images))
-    largest = float(logits[logits.isfinite()].abs().amax())
-    if not torch.allclose(alone, logits[:1], rtol=0, atol=0.01 * largest):  # rounding differs with the batch's size
-        raise ConfigError(
-            f"the {called} returns other logits for an image alone than for the same image in a batch, in evaluation "
-            f"mode: its dropout or normalization ignores eval(); pass it training=self.training"
-        )
-
-
-def _logits_of(network: nn.Module, called: str, images: Tensor, num_classes: int) -> Tensor:
-    """The network's logits. Raises ConfigError if it does not take the images, or returns anything else."""
-    try:
-        logits = network(images.clone())
-    except Exception as error:  # the caller's own module may raise anything
-        raise ConfigError(f"the {called} does not take images of shape {tuple(images.shape)}: {error}") from error
-    found = tuple(logits.shape) if torch.is_tensor(logits) else type(logits).__name__
-    if found != (len(images), num_classes):
-        raise ConfigError(
-            f"the {called} returns {found} for {len(images)} images, but the data have {num_classes} classes: it must "
-            f"return logits of shape {(len(images), num_classes)}; wrap it in a module whose forward returns them alone"
-        )
-    return logits

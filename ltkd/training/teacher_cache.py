@@ -23,7 +23,7 @@ from ..errors import ConfigError, RunError, unknown
 from ..methods import TEACHER
 from .deadline import Deadline
 from .loaders import DeviceLoader, StreamingLoader
-from .logits_check import without_softmax, wrong_logits
+from .network_check import without_softmax, wrong_logits
 
 CACHES = ("auto", "off", "memory", "disk")
 SHARE_OF_MEMORY = 0.25  # of the machine or GPU, for all tables; larger tables are not made

@@ -13,7 +13,7 @@ from ..datasets import ImageFiles, ImageSet, LongTailedDataset
 from ..errors import TeacherWarning, warn
 from ..runs import Run, predict
 from .loaders import DeviceLoader, StreamingLoader
-from .logits_check import teacher_called, without_softmax, wrong_logits
+from .network_check import teacher_called, without_softmax, wrong_logits
 
 SAMPLED_IMAGES = 2000  # of each half, so that a large teacher does not take longer than its student
 NEAR_CHANCE = 0.05  # of the way from chance to 100 %

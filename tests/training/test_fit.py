@@ -27,7 +27,7 @@ from ltkd.datasets.normalization import Normalizer
 from ltkd.reproduce.sweep import sweep
 from ltkd.runs import checkpoint_bytes
 from ltkd.training import fit as training
-from ltkd.training import setup
+from ltkd.training.network_check import check_network
 
 FILES = ("logits.npz", "student.safetensors")
 
@@ -572,7 +572,7 @@ def test_the_check_of_a_network_changes_nothing(tmp_path, dataset):
     layers = [nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 3)]
     network, images = nn.Sequential(*layers), torch.randn(2, 1, 8, 8)
     state, draws = copy.deepcopy(network.state_dict()), torch.get_rng_state()
-    setup._check_network(network, "student own", images, 3, trained=True)
+    check_network(network, "student own", images, 3, trained=True)
     assert torch.equal(torch.get_rng_state(), draws)
     assert network.training
     assert all(torch.equal(value, state[name]) for name, value in network.state_dict().items())
