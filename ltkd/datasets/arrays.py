@@ -45,7 +45,7 @@ def _kind(item: Any) -> str:
 def pictures(halves: Sequence[Any]) -> tuple[list[list[Image.Image]], tuple[str, ...]]:
     """The images of each half as 8-bit PIL images, all of them grey or all in RGB, and a note on what was scaled.
 
-    Raises ConfigError for what are no images, for values without a range, and for halves that differ in white.
+    Raises ConfigError for objects that are not images, values without a range, and halves with different whites.
     """
     read = [[_array(image) for image in _listed(half)] for half in halves]
     deep = [[image for image in half if image.dtype not in (np.uint8, np.bool_)] for half in read]
@@ -83,10 +83,10 @@ def class_numbers(halves: Sequence[Any], names: Sequence[str] | None) -> tuple[l
 
 
 def renumbered(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str], found: str) -> np.ndarray:
-    """Labels (N,) that count in `own_names`, as numbers in `names`, those of the training images.
+    """Labels (N,) that are places in `own_names`, turned into places in `names`, the names of the training images.
 
-    found: in words, where the labels are. Raises DataError for a label without a name, and for an image of a class that
-    is not in `names`.
+    found: the place of the labels, for the message. Raises DataError for a label without a name, and for an image of a
+    class that is not in `names`.
 
     >>> renumbered(np.array([0, 1, 1]), ["cat", "ant"], ["ant", "bee", "cat"], "the test half").tolist()
     [2, 0, 0]
@@ -94,7 +94,7 @@ def renumbered(labels: np.ndarray, own_names: Sequence[str], names: Sequence[str
     if tuple(own_names) == tuple(names) or not len(labels):
         return labels
     if labels.min() < 0 or labels.max() >= len(own_names):
-        raise DataError(f"{found} has labels outside of 0 to {len(own_names) - 1}, for which it has no names")
+        raise DataError(f"{found} has names for the labels 0 to {len(own_names) - 1}, but other labels too")
     if strangers := sorted({own_names[label] for label in np.unique(labels)} - set(names)):
         raise DataError(
             f"{found} has images of a class {strangers[0]!r}, which is not among the class names of the training "
@@ -116,7 +116,7 @@ def renumbered_test(train: Any, test: Any, labels: Any) -> Any:
 
 
 def _classes(dataset: Any) -> Sequence[str] | None:
-    """The names by label of a torch dataset, or of that it is a Subset of; None without any."""
+    """The class names of a torch dataset, or of the dataset behind a Subset, by label; None if it has none."""
     while isinstance(dataset, Subset):
         dataset = dataset.dataset
     names = getattr(dataset, "classes", None)
@@ -200,7 +200,7 @@ def _plain(labels: Any) -> np.ndarray:
 
 
 def _gathered(labels: Any) -> np.ndarray:
-    """Labels as one array of any kind, in which each single label of a list is what it was."""
+    """Labels as one array. Each label of a list keeps its own type."""
     if np.ma.isMaskedArray(labels):
         mask = np.ma.getmaskarray(labels)
         _refuse_missing(int(mask.reshape(len(mask), -1).any(1).sum()) if mask.ndim else 0)

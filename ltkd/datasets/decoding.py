@@ -89,8 +89,7 @@ def white_of(low: float, high: float) -> float:
     """
     if not (low >= 0 and 0 < high < math.inf):  # NaN fails too
         raise ValueError(
-            f"pixel values from {low:g} to {high:g} do not say which is black and which is white; needed are finite "
-            f"values from 0 up"
+            f"pixel values from {low:g} to {high:g} have no known black and white; use finite values of at least 0"
         )
     return float(2 ** max(1, math.ceil(high - OVERSHOOT)).bit_length() - 1)
 
@@ -168,8 +167,8 @@ def resize(image: Image.Image, image_size: int | None) -> Image.Image:
 
 
 def without_ends(image: Image.Image) -> Image.Image:
-    """The middle of an image that is very long for its width, else the image itself: its ends, which no square from the
-    middle shows, would take gigabytes once its shorter side is scaled up."""
+    """The middle of an image that is very long for its width, else the image itself. A square from the middle does not
+    show the ends, and they would take gigabytes once the shorter side is scaled up."""
     longest = LONGEST * min(image.size)
     left, top = (max(0, (side - longest) // 2) for side in image.size)
     return image.crop((left, top, image.width - left, image.height - top)) if left or top else image

@@ -23,8 +23,8 @@ def with_objects(
     student: nn.Module | None,
     dataset: datasets.LongTailedDataset | None,
 ) -> RunConfig:
-    """The config with names that identify the caller's own objects, and with the present version of a folder. With a
-    data set and no recipe chosen, the recipe is that of own data.
+    """The config with names that identify the caller's own objects, and with the present version of a folder. If a
+    data set is passed and no recipe was chosen, the recipe is `folder`.
 
     Raises ConfigError for a config or an object of the wrong type, a teacher that the method does not use, or settings
     that would change `dataset`.

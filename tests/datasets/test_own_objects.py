@@ -288,7 +288,7 @@ REFUSED = {
     ),
     "a label without a name": (
         lambda: LongTailedDataset.from_torch(Pairs(NCHW), Pairs(NCHW, LABELS - 1, ["cat", "ant", "bee"])),
-        "the test half has labels outside of 0 to 2",
+        "the test half has names for the labels 0 to 2, but other labels too",
     ),
     "an endless data set": (lambda: LongTailedDataset.from_torch(iter(NHWC), iter(NHWC)), "cannot be read"),
     "items that are dicts": (
