@@ -8,7 +8,6 @@ The file may come from an untrusted source: `unpack` checks all of it before it 
 """
 
 import io
-import json
 import math
 import os
 import stat
@@ -25,7 +24,7 @@ from .. import metrics
 from .._support.storage import write_bytes
 from ..config import RunConfig
 from ..errors import RunError
-from .result_file import DIGESTS, check_digest, parse_json, parse_result, problem_of, sealed
+from .result_file import DIGESTS, check_digest, parse_json, parse_result, problem_of, sealed, to_json
 from .run import Run
 from .store import all_runs
 
@@ -236,8 +235,8 @@ def _parts(run: Run) -> Parts:
     if not run.has_logits and (run.folder / "test.npz").is_file():  # the run was imported
         return {part: run.read(part) for part in PARTS}
     history = run.read("history.parquet", _without_masses)
-    parts = {"config.json": _json(run.config.to_dict()), "history.parquet": history, "test.npz": _test(run)}
-    parts["result.json"] = _json(sealed(portable(run.result), parts))
+    parts = {"config.json": to_json(run.config.to_dict()), "history.parquet": history, "test.npz": _test(run)}
+    parts["result.json"] = to_json(sealed(portable(run.result), parts))
     return {part: parts[part] for part in PARTS}
 
 
@@ -245,10 +244,6 @@ def portable(result: dict[str, Any]) -> dict[str, Any]:
     """A run's result without what has no meaning elsewhere: the folder of its data, and the digests of its files."""
     kept = {key: value for key, value in result.items() if key != DIGESTS}
     return kept | {"source": result["source"].split(" in ")[0]}
-
-
-def _json(record: dict[str, Any]) -> bytes:
-    return (json.dumps(record, indent=1) + "\n").encode()
 
 
 def _without_masses(data: bytes) -> bytes:
